@@ -1,0 +1,96 @@
+// Logits of a block of labels and the K best of each segment of it, in one pass: no logits are stored.
+//
+// An invocation owns one sample and one segment of labels; equal scores rank by the lower label. Labels on a sample's
+// filter list never enter.
+//!import linear
+//!import fan_in
+
+const K: u32 = 5u;
+const WORKGROUP: u32 = 64u;
+
+struct Params {
+    rows: u32,        // labels of this block
+    first_label: u32, // number of the block's first label
+    fan_in: u32,
+    index_words: u32, // words in a row of indices
+    group: u32,       // labels that share a row of indices
+    batch: u32,
+    columns: u32,     // batch rounded up to 16
+    segment: u32,     // labels in a segment
+    segments: u32,
+}
+var<immediate> params: Params;
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;              // [D, columns]
+@group(0) @binding(1) var<storage, read> weights: array<f32>;        // [rows, F]
+@group(0) @binding(2) var<storage, read> indices: array<u32>;        // [rows / group, index_words]
+@group(0) @binding(3) var<storage, read> bias: array<f32>;           // [rows]
+@group(0) @binding(4) var<storage, read> filter_offsets: array<u32>; // [B + 1]
+@group(0) @binding(5) var<storage, read> filter_labels: array<u32>;
+@group(0) @binding(6) var<storage, read_write> scores: array<f32>;   // [segments, columns, K], best first
+@group(0) @binding(7) var<storage, read_write> labels: array<u32>;   // [segments, columns, K]
+
+// No label: what is left of a list with fewer than K entries.
+const NOTHING: u32 = 0xffffffffu;
+const LOWEST: f32 = -3.4028234e38;
+
+fn is_filtered(sample: u32, label: u32) -> bool {
+    var found = false;
+    for (var i = filter_offsets[sample]; i < filter_offsets[sample + 1u]; i++) {
+        if filter_labels[i] == label {
+            found = true;
+        }
+    }
+    return found;
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let lane = lane_of(workgroup, grid, WORKGROUP, local);
+    if lane >= params.segments * params.columns {
+        return;
+    }
+    let segment = lane / params.columns;
+    let sample = lane - segment * params.columns;
+    var best_scores: array<f32, K>;
+    var best_labels: array<u32, K>;
+    for (var i = 0u; i < K; i++) {
+        best_scores[i] = LOWEST;
+        best_labels[i] = NOTHING;
+    }
+    if sample < params.batch {
+        let end = min((segment + 1u) * params.segment, params.rows);
+        for (var row = segment * params.segment; row < end; row++) {
+            let index_base = (row / params.group) * params.index_words;
+            var z = bias[row];
+            for (var f = 0u; f < params.fan_in; f++) {
+                let feature = index_in(indices[index_base + f / 2u], f);
+                z += weights[row * params.fan_in + f] * x[feature * params.columns + sample];
+            }
+            // Labels come in ascending order, so an equal score stays behind.
+            if z > best_scores[K - 1u] {
+                if !is_filtered(sample, params.first_label + row) {
+                    var place = K - 1u;
+                    while place > 0u {
+                        if best_scores[place - 1u] >= z {
+                            break;
+                        }
+                        best_scores[place] = best_scores[place - 1u];
+                        best_labels[place] = best_labels[place - 1u];
+                        place--;
+                    }
+                    best_scores[place] = z;
+                    best_labels[place] = params.first_label + row;
+                }
+            }
+        }
+    }
+    for (var i = 0u; i < K; i++) {
+        scores[lane * K + i] = best_scores[i];
+        labels[lane * K + i] = best_labels[i];
+    }
+}

@@ -1,0 +1,83 @@
+// Which connections of a block are pruned, one bit each. The score of a slot is |w|, in a group the mean of |w|.
+//
+//   mode 0  score < threshold, strictly
+//   mode 1  score < the bits in `key`, or equal to them at a position before `position_end`: the k smallest of the
+//           whole layer, as the radix selection found them
+//   mode 2  the `per_row` smallest of each row, earlier slots first among equals
+//
+// An invocation owns one row of indices.
+//!import linear
+
+const MODE: u32 = 0u;
+const WORKGROUP: u32 = 64u;
+
+struct Params {
+    rows: u32,         // labels of this block
+    index_rows: u32,
+    fan_in: u32,
+    mask_words: u32,   // words in a row of the mask
+    group: u32,        // labels that share a row of indices
+    threshold: f32,
+    key: u32,
+    position_end: u32,
+    per_row: u32,
+}
+var<immediate> params: Params;
+
+@group(0) @binding(0) var<storage, read> weights: array<f32>;    // [rows, F]
+@group(0) @binding(1) var<storage, read_write> mask: array<u32>; // [index_rows, mask_words]
+
+fn score_of(index_row: u32, slot: u32) -> f32 {
+    if params.group == 1u {
+        return abs(weights[index_row * params.fan_in + slot]);
+    }
+    let first = index_row * params.group;
+    let end = min(first + params.group, params.rows);
+    var sum = 0.0;
+    for (var row = first; row < end; row++) {
+        sum += abs(weights[row * params.fan_in + slot]);
+    }
+    return sum / f32(end - first);
+}
+
+fn is_pruned(index_row: u32, slot: u32) -> bool {
+    let score = score_of(index_row, slot);
+    if MODE == 0u {
+        return score < params.threshold;
+    }
+    if MODE == 1u {
+        let bits = bitcast<u32>(score);
+        return bits < params.key
+            || (bits == params.key && index_row * params.fan_in + slot < params.position_end);
+    }
+    var smaller = 0u;
+    for (var other = 0u; other < params.fan_in; other++) {
+        let theirs = score_of(index_row, other);
+        if theirs < score || (theirs == score && other < slot) {
+            smaller++;
+        }
+    }
+    return smaller < params.per_row;
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let index_row = lane_of(workgroup, grid, WORKGROUP, local);
+    if index_row >= params.index_rows {
+        return;
+    }
+    for (var word = 0u; word < params.mask_words; word++) {
+        var bits = 0u;
+        let end = min(params.fan_in, word * 32u + 32u);
+        for (var slot = word * 32u; slot < end; slot++) {
+            if is_pruned(index_row, slot) {
+                bits |= 1u << (slot - word * 32u);
+            }
+        }
+        mask[index_row * params.mask_words + word] = bits;
+    }
+}

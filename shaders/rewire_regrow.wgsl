@@ -1,0 +1,131 @@
+// Pruned connections grow again elsewhere: a new index, drawn at random among those that the row does not have, a
+// new weight (zero, or uniform within +-bound), and optimizer states of zero. The bias and other slots stay as they
+// are, bit for bit. The first wiring of a layer is the same with every slot pruned.
+//
+// An invocation owns one row of indices; the numbers drawn depend on the row's number in the whole layer alone.
+//!import linear
+//!import random
+
+// how many states the optimizer keeps for a weight
+const STATES: u32 = 2u;
+const WORKGROUP: u32 = 64u;
+
+struct Params {
+    rows: u32,            // labels of this block
+    index_rows: u32,
+    first_index_row: u32, // number of the block's first row of indices in the layer
+    fan_in: u32,
+    index_words: u32,     // words in a row of indices
+    mask_words: u32,      // words in a row of the mask
+    group: u32,           // labels that share a row of indices
+    features: u32,        // D
+    bound: f32,           // 0: new weights are zero
+    step: u32,
+    purpose: u32,         // Purpose of src/random.rs
+    first_wiring: u32,    // 1: what the row holds is nothing yet
+    seed_low: u32,
+    seed_high: u32,
+}
+var<immediate> params: Params;
+
+@group(0) @binding(0) var<storage, read> mask: array<u32>;                   // [index_rows, mask_words]
+@group(0) @binding(1) var<storage, read_write> regrown: array<u32>;          // the mask of the last rewiring
+@group(0) @binding(2) var<storage, read_write> weights: array<f32>;          // [rows, F]
+@group(0) @binding(3) var<storage, read_write> indices: array<u32>;          // [index_rows, index_words]
+@group(0) @binding(4) var<storage, read_write> first: array<f32>;            // [rows, F], if the optimizer has it
+@group(0) @binding(5) var<storage, read_write> second: array<f32>;           // [rows, F], if the optimizer has it
+@group(0) @binding(6) var<storage, read_write> counts: array<atomic<u32>>;   // pruned, pruned again, regrown
+
+// After so many draws the next free index is taken: rows that use nearly all features would draw for long.
+const MAX_DRAWS: u32 = 32u;
+
+fn draw(index_row: u32, sub: u32) -> vec4<u32> {
+    let counter = vec4<u32>(params.first_index_row + index_row, sub, params.step, params.purpose);
+    return philox(counter, vec2<u32>(params.seed_low, params.seed_high));
+}
+
+fn index_at(index_row: u32, slot: u32) -> u32 {
+    return (indices[index_row * params.index_words + slot / 2u] >> ((slot & 1u) * 16u)) & 0xffffu;
+}
+
+fn set_index(index_row: u32, slot: u32, index: u32) {
+    let at = index_row * params.index_words + slot / 2u;
+    let shift = (slot & 1u) * 16u;
+    indices[at] = (indices[at] & ~(0xffffu << shift)) | (index << shift);
+}
+
+// Whether the first `end` slots of the row have this index.
+fn row_has(index_row: u32, end: u32, index: u32) -> bool {
+    var found = false;
+    for (var slot = 0u; slot < end; slot++) {
+        if index_at(index_row, slot) == index {
+            found = true;
+        }
+    }
+    return found;
+}
+
+// An index that the row does not have. With every index in use, the slot keeps its own.
+fn fresh_index(index_row: u32, slot: u32) -> u32 {
+    let end = select(params.fan_in, slot, params.first_wiring == 1u);
+    var candidate = 0u;
+    for (var i = 0u; i < MAX_DRAWS; i++) {
+        candidate = below(draw(index_row, slot * (MAX_DRAWS / 4u + 1u) + i / 4u)[i % 4u], params.features);
+        if !row_has(index_row, end, candidate) {
+            return candidate;
+        }
+    }
+    for (var i = 0u; i < params.features; i++) {
+        candidate = select(candidate + 1u, 0u, candidate + 1u >= params.features);
+        if !row_has(index_row, end, candidate) {
+            return candidate;
+        }
+    }
+    return index_at(index_row, slot);
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let index_row = lane_of(workgroup, grid, WORKGROUP, local);
+    if index_row >= params.index_rows {
+        return;
+    }
+    var pruned = 0u;
+    var again = 0u;
+    for (var word = 0u; word < params.mask_words; word++) {
+        let at = index_row * params.mask_words + word;
+        pruned += countOneBits(mask[at]);
+        again += countOneBits(mask[at] & regrown[at]);
+        regrown[at] = mask[at];
+    }
+    if pruned == 0u {
+        return;
+    }
+    let first_row = index_row * params.group;
+    let end_row = min(first_row + params.group, params.rows);
+    for (var slot = 0u; slot < params.fan_in; slot++) {
+        if (mask[index_row * params.mask_words + slot / 32u] >> (slot % 32u) & 1u) == 0u {
+            continue;
+        }
+        set_index(index_row, slot, fresh_index(index_row, slot));
+        for (var row = first_row; row < end_row; row++) {
+            let connection = row * params.fan_in + slot;
+            var weight = 0.0;
+            if params.bound > 0.0 {
+                let member = (row - first_row) * params.fan_in + slot;
+                let words = draw(index_row, 0x80000000u + member / 4u);
+                weight = params.bound * (2.0 * unit(words[member % 4u]) - 1.0);
+            }
+            weights[connection] = weight;
+            if STATES >= 1u { first[connection] = 0.0; }
+            if STATES >= 2u { second[connection] = 0.0; }
+        }
+    }
+    atomicAdd(&counts[0], pruned);
+    atomicAdd(&counts[1], again);
+    atomicAdd(&counts[2], pruned);
+}

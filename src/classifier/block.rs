@@ -1,0 +1,83 @@
+//! A run of labels: everything label-sized lives in such blocks, each below the adapter's binding limit.
+
+use crate::device::{Buffer, Device};
+use crate::error::Result;
+use crate::kernels::fan_in_dlogits::Block;
+use crate::kernels::index_words;
+use crate::kernels::optimizer::Rule;
+use crate::kernels::rewire_mask::mask_words;
+
+/// The tensors of a run of labels.
+pub struct LabelBlock {
+    /// Sizes; its `batch` is set anew for each launch.
+    pub shape: Block,
+    /// [rows, F] f32.
+    pub weights: Buffer,
+    /// [rows / group, index words] u16, two in a word, each row from a word on.
+    pub indices: Buffer,
+    /// [rows] f32.
+    pub bias: Buffer,
+    /// First state of the weights, [rows, F] f32, or 16 bytes where the optimizer has none.
+    pub first: Buffer,
+    /// Second state of the weights.
+    pub second: Buffer,
+    /// First state of the biases, [rows] f32.
+    pub bias_first: Buffer,
+    /// Second state of the biases.
+    pub bias_second: Buffer,
+    /// Slots that the last rewiring regrew, a bit each.
+    pub regrown: Buffer,
+    /// The inverted index, where the feature gradient walks it.
+    pub inverted: Option<Inverted>,
+}
+
+/// Feature → connections of a block.
+pub struct Inverted {
+    /// [D + 1] u32.
+    pub offsets: Buffer,
+    /// [rows / group · F] u32.
+    pub connections: Buffer,
+}
+
+impl LabelBlock {
+    /// Allocates the block's tensors, all zero.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] when they do not fit.
+    pub fn allocate(device: &Device, shape: Block, features: usize, rule: Rule) -> Result<Self> {
+        let weights = (shape.rows * shape.fan_in * 4) as u64;
+        let biases = (shape.rows * 4) as u64;
+        let state = |label: &str, number: usize, bytes: u64| {
+            device.allocate(label, if rule.states() >= number { bytes } else { 0 })
+        };
+        let inverted = if device.runs_fused() {
+            None
+        } else {
+            Some(Inverted {
+                offsets: device.allocate("inverted index offsets", (features as u64 + 1) * 4)?,
+                connections: device
+                    .allocate("inverted index", (shape.index_rows() * shape.fan_in * 4) as u64)?,
+            })
+        };
+        Ok(Self {
+            shape,
+            weights: device.allocate("classifier weights", weights)?,
+            indices: device
+                .allocate("classifier indices", (shape.index_rows() * index_words(shape.fan_in) * 4) as u64)?,
+            bias: device.allocate("classifier bias", biases)?,
+            first: state("classifier first moment", 1, weights)?,
+            second: state("classifier second moment", 2, weights)?,
+            bias_first: state("classifier bias first moment", 1, biases)?,
+            bias_second: state("classifier bias second moment", 2, biases)?,
+            regrown: device
+                .allocate("regrown slots", (shape.index_rows() * mask_words(shape.fan_in) * 4) as u64)?,
+            inverted,
+        })
+    }
+
+    /// The block's sizes with a batch.
+    #[must_use]
+    pub fn with_batch(&self, batch: usize) -> Block {
+        Block { batch, ..self.shape }
+    }
+}

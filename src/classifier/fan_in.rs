@@ -1,0 +1,324 @@
+//! The fixed fan-in layer: its tensors in blocks, and one training step as a sweep over them.
+
+use super::block::LabelBlock;
+use crate::device::{Buffer, Device, Recording, Slice};
+use crate::error::{Error, Result};
+use crate::kernels::fan_in_dlogits::{self, Block, Loss};
+use crate::kernels::optimizer::{Rates, Rule};
+use crate::kernels::rewire_regrow::Growth;
+use crate::kernels::{
+    bias_update, columns_of, fan_in_feature_gradient, fan_in_sweep, fan_in_update, inverted_index, loss_sum,
+    rewire_regrow,
+};
+
+/// Logit gradients of a block take at most so many bytes.
+const WORKSPACE_BYTES: usize = 64 << 20;
+
+/// What a layer is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct FanInOptions {
+    /// Labels, L.
+    pub labels: usize,
+    /// Features, D; at most 65,536, since indices have 16 bits.
+    pub features: usize,
+    /// Connections of a label, F.
+    pub fan_in: usize,
+    /// Consecutive labels that share a row of indices; 1: every label has its own.
+    pub group: usize,
+    /// Largest batch of a training step.
+    pub max_batch: usize,
+    /// Update rule; it decides which states are kept.
+    pub rule: Rule,
+    /// Whether biases are trained.
+    pub train_bias: bool,
+    /// Starting weights are uniform within ± this / √F (SPARTEX: 1).
+    pub init_scale: f32,
+    /// Starting bias.
+    pub bias_init: f32,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Upper limit of labels in a block; 0: what the device allows.
+    pub max_block_rows: usize,
+}
+
+/// Positives of a batch: (label, sample) pairs of u32, sorted by label, then sample.
+#[derive(Clone, Debug)]
+pub struct Positives {
+    /// Number of pairs.
+    pub count: usize,
+    /// Where they lie.
+    pub pairs: Slice,
+}
+
+/// What one step multiplies loss and gradient with, and where the loss goes.
+#[derive(Clone, Copy, Debug)]
+pub struct StepScale {
+    /// Of the gradient.
+    pub gradient: f32,
+    /// Of the loss that is reported.
+    pub loss: f32,
+    /// Place in the ring of losses.
+    pub place: usize,
+}
+
+/// The layer on a device.
+pub struct FanIn {
+    /// What it is made of.
+    pub options: FanInOptions,
+    /// Its labels, in order.
+    pub blocks: Vec<LabelBlock>,
+    workspace: Workspace,
+}
+
+/// Scratch of a step.
+enum Workspace {
+    /// One pass: partial gradients of the features.
+    OnePass { partial: Buffer },
+    /// Launch after launch: logit gradients and losses of a block.
+    Launches { dlogits: Buffer, label_loss: Buffer },
+}
+
+impl FanIn {
+    /// Allocates the layer and wires it: F different indices in each row, weights uniform within ± scale / √F.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the fan-in is 0 or exceeds the features, or there are more than 65,536 features;
+    /// [`Error::Device`] when it does not fit.
+    pub fn new(device: &Device, options: FanInOptions) -> Result<Self> {
+        let layer = Self::allocate(device, options)?;
+        let mut recording = Recording::new();
+        let counts = device.allocate("rewiring counts", 16)?;
+        for block in &layer.blocks {
+            let words = block.regrown.bytes() / 4;
+            let all = device.upload("wiring mask", &vec![u32::MAX; words as usize])?;
+            let growth = Growth {
+                features: options.features,
+                bound: options.init_scale / (options.fan_in as f32).sqrt(),
+                seed: options.seed,
+                step: 0,
+                first_wiring: true,
+                states: options.rule.states(),
+            };
+            recording.launch(rewire_regrow::launch(
+                block.shape,
+                growth,
+                [&(&all).into(), &(&block.regrown).into(), &(&block.weights).into(), &(&block.indices).into(), &(&block.first).into(), &(&block.second).into(), &(&counts).into()],
+            ));
+            recording.clear(&block.regrown);
+            device.write(&block.bias, 0, bytemuck::cast_slice(&vec![options.bias_init; block.shape.rows]))?;
+        }
+        device.submit(recording)?;
+        layer.rebuild_inverted(device)?;
+        Ok(layer)
+    }
+
+    /// Allocates the layer with everything zero, to be filled from a file.
+    ///
+    /// # Errors
+    /// As [`FanIn::new`].
+    pub fn allocate(device: &Device, options: FanInOptions) -> Result<Self> {
+        let FanInOptions { labels, features, fan_in, group, .. } = options;
+        if fan_in == 0 || fan_in > features {
+            return Err(Error::config(
+                "classifier.fan_in",
+                format!("must be between 1 and the {features} features that the encoder gives, is {fan_in}"),
+            ));
+        }
+        if features > 1 << 16 {
+            let message = format!("{features} features do not fit the classifier's 16-bit indices; at most 65536");
+            return Err(Error::config("encoder.dim", message));
+        }
+        if labels == 0 || labels >= 1 << 31 {
+            return Err(Error::Usage(format!("a classifier needs between 1 and 2^31 - 1 labels, not {labels}")));
+        }
+        let columns = columns_of(options.max_batch);
+        let row_bytes = fan_in * 4;
+        let mut rows = device.max_buffer_bytes() as usize / row_bytes;
+        if !device.runs_fused() {
+            rows = rows.min(WORKSPACE_BYTES / (columns * 4));
+        }
+        if options.max_block_rows > 0 {
+            rows = rows.min(options.max_block_rows);
+        }
+        let rows = (rows / group * group).max(group);
+        let blocks = (0..labels)
+            .step_by(rows)
+            .map(|first_label| {
+                let rows = rows.min(labels - first_label);
+                let shape = Block { rows, first_label, fan_in, group, batch: 0 };
+                LabelBlock::allocate(device, shape, features, options.rule)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let largest = rows.min(labels);
+        let workspace = if device.runs_fused() {
+            let parts = fan_in_sweep::PARTS.min(largest.div_ceil(fan_in_sweep::MIN_PART_ROWS));
+            let bytes = (parts * features * columns * 4) as u64;
+            Workspace::OnePass { partial: device.allocate("partial feature gradients", bytes)? }
+        } else {
+            Workspace::Launches {
+                dlogits: device.allocate("logit gradients", (largest * columns * 4) as u64)?,
+                label_loss: device.allocate("label losses", (largest * 4) as u64)?,
+            }
+        };
+        Ok(Self { options, blocks, workspace })
+    }
+
+    /// Records one training step over all labels: the loss is added to its place in `losses`, the gradient of the
+    /// features to `dx` [D, columns], and weights and biases take one optimizer step. `x` is [D, columns].
+    pub fn record_step(
+        &self,
+        recording: &mut Recording,
+        batch: usize,
+        loss: Loss,
+        scale: StepScale,
+        rates: Rates,
+        positives: &Positives,
+        [x, dx, losses]: [&Slice; 3],
+    ) {
+        for block in &self.blocks {
+            let shape = block.with_batch(batch);
+            match &self.workspace {
+                Workspace::OnePass { partial } => {
+                    self.record_one_pass(recording, block, shape, loss, scale, rates, positives, [x, dx, losses], partial);
+                }
+                Workspace::Launches { dlogits, label_loss } => {
+                    let scratch = [&dlogits.whole(), &label_loss.whole()];
+                    self.record_launches(recording, block, shape, loss, scale, rates, positives, [x, dx, losses], scratch);
+                }
+            }
+        }
+    }
+
+    fn record_one_pass(
+        &self,
+        recording: &mut Recording,
+        block: &LabelBlock,
+        shape: Block,
+        loss: Loss,
+        scale: StepScale,
+        rates: Rates,
+        positives: &Positives,
+        [x, dx, losses]: [&Slice; 3],
+        partial: &Buffer,
+    ) {
+        let bindings = vec![
+            x.clone(),
+            (&block.indices).into(),
+            positives.pairs.clone(),
+            (&block.weights).into(),
+            (&block.bias).into(),
+            (&block.first).into(),
+            (&block.second).into(),
+            (&block.bias_first).into(),
+            (&block.bias_second).into(),
+            partial.whole(),
+            dx.clone(),
+            losses.clone(),
+        ];
+        let params = fan_in_sweep::params(
+            shape,
+            self.options.features,
+            positives.count,
+            loss,
+            scale.gradient,
+            scale.loss,
+            scale.place,
+            self.options.rule,
+            rates,
+            self.options.train_bias,
+        );
+        recording.fused(&fan_in_sweep::FUSED, bindings, params, Vec::new());
+    }
+
+    fn record_launches(
+        &self,
+        recording: &mut Recording,
+        block: &LabelBlock,
+        shape: Block,
+        loss: Loss,
+        scale: StepScale,
+        rates: Rates,
+        positives: &Positives,
+        [x, dx, losses]: [&Slice; 3],
+        [dlogits, label_loss]: [&Slice; 2],
+    ) {
+        let rule = self.options.rule;
+        let [weights, indices, bias] = [&block.weights, &block.indices, &block.bias].map(Slice::from);
+        let [first, second, bias_first, bias_second] =
+            [&block.first, &block.second, &block.bias_first, &block.bias_second].map(Slice::from);
+        recording.launch(fan_in_dlogits::launch(
+            shape,
+            Some(loss),
+            scale.gradient,
+            positives.count,
+            [x, &weights, &indices, &bias, &positives.pairs, dlogits, label_loss],
+        ));
+        recording.launch(loss_sum::launch(shape.rows, scale.place, scale.loss, label_loss, losses));
+        if let Some(inverted) = &block.inverted {
+            let [offsets, connections] = [&inverted.offsets, &inverted.connections].map(Slice::from);
+            recording.launch(fan_in_feature_gradient::launch(
+                shape,
+                self.options.features,
+                [dlogits, &weights, &offsets, &connections, dx],
+            ));
+        }
+        let update = [x, dlogits, &indices, &weights, &first, &second];
+        recording.launch(fan_in_update::launch(shape, rule, rates, update));
+        if self.options.train_bias {
+            let update = [dlogits, &bias, &bias_first, &bias_second];
+            recording.launch(bias_update::launch(shape, rule, rates, update));
+        }
+    }
+
+    /// Builds the inverted indices anew, where the feature gradient walks them: after every change of indices.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when memory runs out or the device is lost.
+    pub fn rebuild_inverted(&self, device: &Device) -> Result<()> {
+        let features = self.options.features;
+        let mut table: Option<Buffer> = None;
+        let mut recording = Recording::new();
+        for block in &self.blocks {
+            let Some(inverted) = &block.inverted else { continue };
+            let bytes = (inverted_index::table_len(features) * 4) as u64;
+            let table = match &table {
+                Some(table) => table.clone(),
+                None => table.insert(device.allocate("inverted index counts", bytes)?).clone(),
+            };
+            let bindings = [&block.indices, &table, &inverted.offsets, &inverted.connections].map(Slice::from);
+            for launch in inverted_index::launches(block.shape, features, bindings.each_ref()) {
+                recording.launch(launch);
+            }
+        }
+        device.submit(recording)
+    }
+
+    /// Logits of every label, [B, L], for small layers and tests. `x` is [D, columns].
+    ///
+    /// # Errors
+    /// [`Error::Device`] when memory runs out or the device is lost.
+    pub fn logits(&self, device: &Device, batch: usize, x: &Slice) -> Result<Vec<f32>> {
+        let columns = columns_of(batch);
+        let mut out = vec![0.0; batch * self.options.labels];
+        let nothing = device.allocate("no positives", 16)?;
+        for block in &self.blocks {
+            let shape = block.with_batch(batch);
+            let logits = device.allocate("logits", (shape.rows * columns * 4) as u64)?;
+            let label_loss = device.allocate("label losses", (shape.rows * 4) as u64)?;
+            let bindings =
+                [&block.weights, &block.indices, &block.bias, &nothing, &logits, &label_loss].map(Slice::from);
+            let [weights, indices, bias, nothing, out_slice, label_loss] = bindings.each_ref();
+            let mut recording = Recording::new();
+            let bindings = [x, weights, indices, bias, nothing, out_slice, label_loss];
+            recording.launch(fan_in_dlogits::launch(shape, None, 0.0, 0, bindings));
+            device.submit(recording)?;
+            let values: Vec<f32> = device.read_vec(&logits, shape.rows * columns)?;
+            for (row, values) in values.chunks_exact(columns).enumerate() {
+                for (sample, value) in values[..batch].iter().enumerate() {
+                    out[sample * self.options.labels + shape.first_label + row] = *value;
+                }
+            }
+        }
+        Ok(out)
+    }
+}

@@ -1,0 +1,130 @@
+//! Dynamic rewiring (SPARTEX §2.2, SET with a fixed fan-in): the connections of least magnitude are pruned and grow
+//! again at random places, in the same slots.
+
+use super::fan_in::FanIn;
+use crate::device::{Device, Recording, Slice};
+use crate::error::Result;
+use crate::kernels::rewire_mask::{self, Rule};
+use crate::kernels::rewire_regrow::{self, Growth};
+
+/// Which connections are pruned.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Prune {
+    /// Those whose magnitude is below the threshold, strictly.
+    Threshold(f64),
+    /// The ⌊connections · fraction⌋ of least magnitude in the whole layer.
+    Fraction(f64),
+    /// The ⌊F · fraction⌋ of least magnitude of each label.
+    FractionPerRow(f64),
+}
+
+/// How connections grow again.
+#[derive(Clone, Copy, Debug)]
+pub struct Regrow {
+    /// New weights are uniform within ± this; 0: they are zero.
+    pub bound: f32,
+    /// Optimizer step, which with the run's seed decides what is drawn.
+    pub step: u32,
+}
+
+/// What a rewiring did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct RewireCounts {
+    /// Slots pruned.
+    pub pruned: u64,
+    /// Those among them that the last rewiring had regrown.
+    pub pruned_again: u64,
+    /// Slots regrown.
+    pub regrown: u64,
+}
+
+impl FanIn {
+    /// Prunes and regrows. Biases and other slots stay as they are, bit for bit; the optimizer's states of regrown
+    /// slots become zero.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] when memory runs out or the device is lost.
+    pub fn rewire(&self, device: &Device, prune: Prune, regrow: Regrow) -> Result<RewireCounts> {
+        let rules = self.rules(device, prune)?;
+        let growth = Growth {
+            features: self.options.features,
+            bound: regrow.bound,
+            seed: self.options.seed,
+            step: regrow.step,
+            first_wiring: false,
+            states: self.options.rule.states(),
+        };
+        let mut total = RewireCounts::default();
+        for (block, rule) in self.blocks.iter().zip(rules) {
+            let mask = device.allocate("pruned slots", block.regrown.bytes())?;
+            let counts = device.allocate("rewiring counts", 16)?;
+            let mut recording = Recording::new();
+            recording.launch(rewire_mask::launch(block.shape, rule, &(&block.weights).into(), &(&mask).into()));
+            let bindings =
+                [&mask, &block.regrown, &block.weights, &block.indices, &block.first, &block.second, &counts]
+                    .map(Slice::from);
+            recording.launch(rewire_regrow::launch(block.shape, growth, bindings.each_ref()));
+            device.submit(recording)?;
+            let [pruned, again, regrown] = device.read_vec::<u32>(&counts, 3)?[..] else { continue };
+            total.pruned += u64::from(pruned);
+            total.pruned_again += u64::from(again);
+            total.regrown += u64::from(regrown);
+        }
+        self.rebuild_inverted(device)?;
+        Ok(total)
+    }
+
+    /// The masks that [`FanIn::rewire`] would prune: a bit for each slot of each row of indices,
+    /// [rows of indices, ⌈F / 32⌉] over all blocks.
+    ///
+    /// # Errors
+    /// As [`FanIn::rewire`].
+    pub fn pruned_slots(&self, device: &Device, prune: Prune) -> Result<Vec<u32>> {
+        let mut out = Vec::new();
+        for (block, rule) in self.blocks.iter().zip(self.rules(device, prune)?) {
+            let mask = device.allocate("pruned slots", block.regrown.bytes())?;
+            let mut recording = Recording::new();
+            recording.launch(rewire_mask::launch(block.shape, rule, &(&block.weights).into(), &(&mask).into()));
+            device.submit(recording)?;
+            let words = block.shape.index_rows() * rewire_mask::mask_words(block.shape.fan_in);
+            out.extend(device.read_vec::<u32>(&mask, words)?);
+        }
+        Ok(out)
+    }
+
+    /// The rule of each block.
+    fn rules(&self, device: &Device, prune: Prune) -> Result<Vec<Rule>> {
+        let same = |rule| Ok(vec![rule; self.blocks.len()]);
+        match prune {
+            Prune::Threshold(threshold) => same(Rule::Threshold(threshold as f32)),
+            Prune::FractionPerRow(fraction) => {
+                same(Rule::PerRow(floor_share(self.options.fan_in as u64, fraction) as u32))
+            }
+            Prune::Fraction(fraction) => {
+                let rows: u64 = self.blocks.iter().map(|block| block.shape.index_rows() as u64).sum();
+                match floor_share(rows * self.options.fan_in as u64, fraction) {
+                    0 => same(Rule::PerRow(0)),
+                    count => self.select_smallest(device, count),
+                }
+            }
+        }
+    }
+}
+
+/// ⌊count · fraction⌋, where a product that is a whole number but for rounding counts as it.
+fn floor_share(count: u64, fraction: f64) -> u64 {
+    (count as f64 * fraction + 1e-9).floor() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::floor_share;
+
+    #[test]
+    fn shares_are_floors() {
+        assert_eq!(floor_share(77, 0.15), 11);
+        assert_eq!(floor_share(10, 0.3), 3);
+        assert_eq!(floor_share(7, 0.0), 0);
+        assert_eq!(floor_share(7, 1.0), 7);
+    }
+}

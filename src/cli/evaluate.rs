@@ -1,0 +1,103 @@
+//! `regrow evaluate`.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{DeviceArgs, SplitArg, open, print, progress, say};
+use crate::data::{SplitName, max_sizes};
+use crate::error::{Error, Result};
+use crate::evaluate::Filter;
+use crate::train::{FeedSizes, RunFolder, assess, load_model, propensities};
+
+/// Measure a trained model on a split of a data set: precision, nDCG, recall and their propensity-scored forms.
+#[derive(Args)]
+pub(super) struct EvaluateArgs {
+    /// Run folder
+    run: PathBuf,
+    /// Folder with the data set, instead of the one the run was trained on
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Split to measure on
+    #[arg(long, value_enum, default_value = "test")]
+    split: SplitArg,
+    /// The model after the last epoch, also where dev chose a better one
+    #[arg(long)]
+    last: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+impl EvaluateArgs {
+    pub(super) fn run(&self) -> Result<()> {
+        let folder = RunFolder::existing(&self.run)?;
+        let model_folder = if self.last { folder.last_model() } else { folder.model() };
+        let device = self.device.open()?;
+        let mut config = folder.config()?;
+        if let Some(data) = &self.data {
+            config.data.path = data.to_string_lossy().into_owned();
+        }
+        let split_name = match self.split {
+            SplitArg::Train => SplitName::Train,
+            SplitArg::Dev => SplitName::Dev,
+            SplitArg::Test => SplitName::Test,
+        };
+        // The labels first: the data set is read with them, and the feed's sizes come from the data set.
+        let labels = crate::data::LabelMap::from_file(&model_folder.join("labels.txt"))?;
+        let dataset = open::evaluation_data(&config, &model_folder, labels, split_name)?;
+        let missing = || Error::data(&config.data.path, format!("has no {split_name} split"));
+        let split = dataset.split(split_name).ok_or_else(missing)?;
+        let batch_size = config.evaluate.batch_size.min(split.len().max(1));
+        let largest = max_sizes(split, batch_size);
+        let loaded = load_model(&model_folder, &device, |_, _| {
+            Ok(FeedSizes {
+                documents: batch_size,
+                tokens: largest.tokens,
+                positives: largest.positives,
+                filtered: dataset.filter.len(),
+            })
+        })?;
+        let filter = match split_name {
+            SplitName::Test if config.evaluate.filter => Filter::new(dataset.filter.clone()),
+            _ => Filter::default(),
+        };
+        let e = &config.evaluate;
+        let info = &loaded.info;
+        let propensities =
+            propensities(&info.train_frequency, info.train_documents, e.propensity_a, e.propensity_b);
+        let began = Instant::now();
+        let bar = progress::bar(split.len() as u64, "evaluating {bar:30} {pos}/{len} {per_sec} {eta}");
+        let metrics = assess(&device, &loaded.model, split, &filter, batch_size, &propensities, &mut |done| {
+            bar.set_position(done as u64);
+        });
+        bar.finish_and_clear();
+        let metrics = metrics?;
+        let seconds = began.elapsed().as_secs_f64();
+        if self.json {
+            let mut object = metrics.json_object();
+            object.insert("split".into(), json!(split_name.to_string()));
+            object.insert("documents".into(), json!(split.len()));
+            object.insert("labels".into(), json!(info.labels.len()));
+            object.insert("labels_unknown_to_the_model".into(), json!(dataset.summary.labels_added));
+            object.insert("seconds".into(), json!(seconds));
+            object.insert("device".into(), json!(device.name()));
+            return print(&serde_json::Value::Object(object).to_string());
+        }
+        if dataset.summary.labels_added > 0 {
+            say(&format!("{} labels of the data are unknown to the model", dataset.summary.labels_added));
+        }
+        print(&format!(
+            "{split_name}: {} documents ({} without labels), {} labels, {seconds:.1} s on {}; percent",
+            split.len(),
+            metrics.documents_without_labels,
+            info.labels.len(),
+            device.name()
+        ))?;
+        print(metrics.table().trim_end())
+    }
+}

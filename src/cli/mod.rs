@@ -1,0 +1,128 @@
+//! Floor 4: verbs, flags, progress bars and exit codes; one file a verb.
+
+mod demo;
+mod devices;
+mod evaluate;
+mod open;
+mod predict;
+mod progress;
+mod shaders;
+mod synth;
+mod train;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::device::{Device, DeviceKind, DeviceOptions};
+use crate::error::{Error, Result};
+
+/// Train classifiers with millions of labels on the GPU you already have.
+///
+/// Start with `regrow demo`: it makes data, trains on it, and names the next command.
+#[derive(Parser)]
+#[command(version, max_term_width = 110, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 2 wrong command line, config or data; 3 device; 4 the loss diverged; 5 files that cannot be read,
+written or trusted; 130 interrupted (the run is saved: go on with --resume).";
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Make a small data set, train on it, and show what regrow does; needs nothing installed
+    Demo(demo::DemoArgs),
+    /// List the CPU and the GPU adapters, what they can do and what regrow uses
+    Devices(devices::DevicesArgs),
+    /// Write long-tailed, learnable synthetic text of any size
+    Synth(synth::SynthArgs),
+    /// Train a classifier as a config says
+    Train(train::TrainArgs),
+    /// Measure a trained model on a split of a data set
+    Evaluate(evaluate::EvaluateArgs),
+    /// Rank the labels of texts: lines or JSON lines in, JSON lines out
+    Predict(predict::PredictArgs),
+    /// Write every shader in every variant as complete WGSL
+    Shaders(shaders::ShadersArgs),
+}
+
+/// Flags of every verb that computes.
+#[derive(Args, Clone, Debug)]
+struct DeviceArgs {
+    /// Where to run: cpu, an adapter's number or a part of its name (`regrow devices` lists them), or auto: a real
+    /// GPU if there is one, else the CPU
+    #[arg(long, default_value = "auto", value_name = "cpu|NAME|INDEX")]
+    device: String,
+    /// CPU threads; 0: all. Results do not depend on it
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// Guard every access and loop of the shaders; slower
+    #[arg(long)]
+    checked: bool,
+}
+
+impl DeviceArgs {
+    fn open(&self) -> Result<Device> {
+        let options =
+            DeviceOptions { checked: self.checked, threads: self.threads, ..DeviceOptions::default() };
+        let device = Device::open(Some(&self.device), options)?;
+        if device.kind() == DeviceKind::SoftwareGpu {
+            say("warning: this adapter is software: it computes on the processor, many times slower than --device cpu");
+        }
+        Ok(device)
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SplitArg {
+    Train,
+    Dev,
+    Test,
+}
+
+/// The program: parses the command line, runs the verb, turns an error into one line and an exit code.
+#[must_use]
+pub fn run() -> ExitCode {
+    match Cli::parse().verb.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has had enough: `regrow predict … | head`.
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("regrow: {error}"));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+impl Verb {
+    fn run(&self) -> Result<()> {
+        match self {
+            Self::Demo(args) => args.run(),
+            Self::Devices(args) => args.run(),
+            Self::Synth(args) => args.run(),
+            Self::Train(args) => args.run(),
+            Self::Evaluate(args) => args.run(),
+            Self::Predict(args) => args.run(),
+            Self::Shaders(args) => args.run(),
+        }
+    }
+}
+
+/// A line for the person at the terminal, on standard error.
+fn say(line: &str) {
+    // A closed standard error leaves nobody to tell.
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// A line of the result, on standard output.
+fn print(line: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(line.as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+        .map_err(Error::io("writing", PathBuf::from("standard output")))
+}

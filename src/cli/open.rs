@@ -1,0 +1,129 @@
+//! From a config to an opened data set, with a progress bar and the warnings that a person should see.
+
+use std::path::{Path, PathBuf};
+
+use super::progress::DataProgress;
+use super::say;
+use crate::config::{Config, Format, Text};
+use crate::data::{
+    DataOptions, Dataset, LabelMap, Layout, SplitName, SplitSummary, Splits, TextField, TokenizerSource,
+    TokenizerSpec,
+};
+use crate::error::{Error, Result};
+
+/// Which data, and how it is read.
+pub(super) fn data_options(config: &Config, tokenizer: TokenizerSource) -> Result<DataOptions> {
+    let data = &config.data;
+    if data.path.is_empty() {
+        return Err(Error::config("data.path", "names no folder; give one in the config or with --data DIR"));
+    }
+    Ok(DataOptions {
+        path: PathBuf::from(&data.path),
+        format: match data.format {
+            Format::Auto => None,
+            Format::Jsonl => Some(Layout::Jsonl),
+            Format::Matrix => Some(Layout::Matrix),
+            Format::Lines => Some(Layout::Lines),
+            Format::Lf => Some(Layout::Lf),
+        },
+        text_field: match data.text {
+            Text::Title => TextField::Title,
+            Text::Content => TextField::Content,
+            Text::TitleContent => TextField::TitleContent,
+        },
+        max_tokens: data.max_tokens,
+        special_tokens: false,
+        tokenizer,
+        cache_dir: cache_dir(&data.cache),
+        fixed_labels: None,
+        splits: Splits::All,
+    })
+}
+
+/// The data set of a training run.
+pub(super) fn training_data(config: &Config) -> Result<Dataset> {
+    let encoder = &config.encoder;
+    let tokenizer = if encoder.tokenizer.is_empty() {
+        TokenizerSource::Train(TokenizerSpec {
+            kind: encoder.tokenizer_kind,
+            vocab_size: encoder.vocabulary,
+            lowercase: encoder.lowercase,
+        })
+    } else {
+        TokenizerSource::File(PathBuf::from(&encoder.tokenizer))
+    };
+    open(&data_options(config, tokenizer)?)
+}
+
+/// A split to evaluate a model on; labels that the model lacks get higher numbers.
+pub(super) fn evaluation_data(
+    config: &Config,
+    model: &Path,
+    labels: LabelMap,
+    split: SplitName,
+) -> Result<Dataset> {
+    let tokenizer = TokenizerSource::File(model.join("tokenizer.json"));
+    let mut options = data_options(config, tokenizer)?;
+    options.fixed_labels = Some(labels);
+    options.splits = Splits::Only(vec![split]);
+    open(&options)
+}
+
+fn open(options: &DataOptions) -> Result<Dataset> {
+    let progress = DataProgress::new();
+    let dataset = Dataset::open(options, &|report| progress.report(report));
+    progress.finish();
+    let dataset = dataset?;
+    for warning in &dataset.warnings {
+        say(&format!("warning: {warning}"));
+    }
+    Ok(dataset)
+}
+
+/// Lines that tell what was read.
+pub(super) fn describe(dataset: &Dataset) -> Vec<String> {
+    let summary = &dataset.summary;
+    let mut lines = vec![format!(
+        "{} labels ({} in train, {} only elsewhere), vocabulary {}, layout {}",
+        summary.labels, summary.labels_in_train, summary.labels_only_elsewhere, summary.vocabulary, summary.layout,
+    )];
+    let splits = [("train", &summary.train), ("dev", &summary.dev), ("test", &summary.test)];
+    for (name, split) in splits {
+        if let Some(split) = split {
+            lines.push(describe_split(name, split));
+        }
+    }
+    lines
+}
+
+fn describe_split(name: &str, split: &SplitSummary) -> String {
+    let tokens = split.tokens as f64 / split.documents.max(1) as f64;
+    let mut line = format!(
+        "{name}: {} documents, {:.1} labels and {tokens:.1} tokens each",
+        split.documents,
+        split.labels_per_document(),
+    );
+    let counts = [
+        (split.without_labels, "without labels"),
+        (split.empty_texts, "with empty text"),
+        (split.truncated, "truncated"),
+        (split.duplicate_labels, "labels named twice"),
+    ];
+    for (count, what) in counts.iter().filter(|(count, _)| *count > 0) {
+        line += &format!(", {count} {what}");
+    }
+    line
+}
+
+/// Where token caches lie.
+fn cache_dir(configured: &str) -> PathBuf {
+    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if !configured.is_empty() {
+        return PathBuf::from(configured);
+    }
+    from("REGROW_CACHE")
+        .or_else(|| from("XDG_CACHE_HOME").map(|cache| cache.join("regrow")))
+        .or_else(|| from("LOCALAPPDATA").map(|cache| cache.join("regrow")))
+        .or_else(|| from("HOME").map(|home| home.join(".cache").join("regrow")))
+        .unwrap_or_else(|| std::env::temp_dir().join("regrow"))
+}

@@ -1,0 +1,94 @@
+//! `regrow predict`.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use super::DeviceArgs;
+use crate::classifier::Ranker;
+use crate::data::{Batch, Texts};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::train::{FeedSizes, LoadedModel, RunFolder, load_model};
+
+/// Rank the labels of texts.
+///
+/// Each line of the input is a text, or a JSON object with a "text". Each line of the output is a JSON object:
+/// {"labels": [{"label": NAME, "score": LOGIT}, …]}, best first. Input is read and answered in batches, so it may
+/// have any length.
+#[derive(Args)]
+pub(super) struct PredictArgs {
+    /// Run folder, or the model folder in it
+    run: PathBuf,
+    /// File with a text a line; - reads standard input
+    #[arg(long, default_value = "-")]
+    input: PathBuf,
+    /// Labels to list for each text, at most 256
+    #[arg(long, default_value_t = 5)]
+    top: usize,
+    /// Texts that are read before they are answered together
+    #[arg(long, default_value_t = 64)]
+    batch: usize,
+    /// Answer each text also with the token ids that the model saw
+    #[arg(long)]
+    tokens: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+impl PredictArgs {
+    pub(super) fn run(&self) -> Result<()> {
+        if self.batch == 0 || self.batch > 65_536 {
+            return Err(Error::Usage(format!("--batch must be 1 to 65536, is {}", self.batch)));
+        }
+        let folder = match RunFolder::existing(&self.run) {
+            Ok(run) => run.model(),
+            Err(_) if self.run.join("model.safetensors").is_file() => self.run.clone(),
+            Err(error) => return Err(error),
+        };
+        let (name, reader): (&Path, Box<dyn BufRead>) = if self.input.as_os_str() == "-" {
+            (Path::new("standard input"), Box::new(BufReader::new(io::stdin())))
+        } else {
+            let file = File::open(&self.input).map_err(Error::io("reading", &self.input))?;
+            (&self.input, Box::new(BufReader::new(file)))
+        };
+        let device = self.device.open()?;
+        let batch = self.batch;
+        let loaded = load_model(&folder, &device, |_, tokenizer| {
+            Ok(FeedSizes { documents: batch, tokens: batch * tokenizer.max_tokens(), positives: 0, filtered: 0 })
+        })?;
+        let ranker = Ranker::new(&device, &loaded.model.classifier, self.top, batch)?;
+        let mut texts = Vec::with_capacity(batch);
+        for text in Texts::new(reader, name) {
+            texts.push(text?);
+            if texts.len() == batch {
+                self.answer(&device, &loaded, &ranker, &texts)?;
+                texts.clear();
+            }
+        }
+        if texts.is_empty() { Ok(()) } else { self.answer(&device, &loaded, &ranker, &texts) }
+    }
+
+    fn answer(&self, device: &Device, loaded: &LoadedModel, ranker: &Ranker, texts: &[String]) -> Result<()> {
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let batch = Batch::from_texts(&loaded.tokenizer, &texts)?;
+        let ranked = loaded.model.rank(device, ranker, &batch, &|_| Vec::new())?.collect(device)?;
+        let mut out = io::stdout().lock();
+        let written = ranked.iter().enumerate().try_for_each(|(row, list)| {
+            let labels: Vec<_> = list
+                .iter()
+                .map(|(label, score)| json!({"label": loaded.info.labels.name(*label), "score": score}))
+                .collect();
+            let mut line = json!({ "labels": labels });
+            if self.tokens {
+                let tokens = &batch.tokens[batch.offsets[row] as usize..batch.offsets[row + 1] as usize];
+                line["tokens"] = json!(tokens);
+            }
+            writeln!(out, "{line}")
+        });
+        written.and_then(|()| out.flush()).map_err(Error::io("writing", Path::new("standard output")))
+    }
+}

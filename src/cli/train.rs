@@ -1,0 +1,122 @@
+//! `regrow train`.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Args;
+
+use super::progress::TrainProgress;
+use super::{DeviceArgs, open, print, say};
+use crate::config::{Config, DEFAULTS};
+use crate::error::{Error, Result};
+use crate::train::{Finished, RunFolder, Start, TrainOptions, train};
+
+/// Train a classifier as a config says.
+///
+/// The run folder gets the resolved config, metrics.jsonl, a checkpoint, the model after the last epoch (model/) and,
+/// where a dev split chooses, the best one (best/). Ctrl-C saves a checkpoint and stops; --resume goes on, also after
+/// a crash, and ends with the same bytes as a run that never stopped.
+#[derive(Args)]
+pub(super) struct TrainArgs {
+    /// The config, TOML; see --print-config for every key
+    #[arg(required_unless_present = "print_config")]
+    config: Option<PathBuf>,
+    /// Folder with the data set, instead of data.path
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Run folder [default: runs/<name of the config>]
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Change a key of the config; may be repeated
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    settings: Vec<String>,
+    /// Go on where the run in the run folder stopped
+    #[arg(long, conflicts_with = "fresh")]
+    resume: bool,
+    /// Delete the run in the run folder and start anew
+    #[arg(long)]
+    fresh: bool,
+    /// Print every key with its default and what it means, and stop
+    #[arg(long)]
+    print_config: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+impl TrainArgs {
+    pub(super) fn run(&self) -> Result<()> {
+        let Some(path) = self.config.as_ref().filter(|_| !self.print_config) else {
+            return print(DEFAULTS.trim_end());
+        };
+        let mut config = Config::load(path, &self.settings)?;
+        if let Some(data) = &self.data {
+            config.data.path = data.to_string_lossy().into_owned();
+        }
+        let name = path.file_stem().unwrap_or_default();
+        let out = self.out.clone().unwrap_or_else(|| Path::new("runs").join(name));
+        let start = match (self.resume, self.fresh) {
+            (true, _) => Start::Resume,
+            (_, true) => Start::Fresh,
+            _ => Start::New,
+        };
+        let finished = run_training(&mut config, &out, start, &self.device)?;
+        report(&finished, &out)
+    }
+}
+
+/// Opens device, data and run folder, and trains with a progress bar.
+pub(super) fn run_training(
+    config: &mut Config,
+    out: &Path,
+    start: Start,
+    device: &DeviceArgs,
+) -> Result<Finished> {
+    // What is wrong with the device or the data must not cost the folder's run.
+    let device = device.open()?;
+    let dataset = open::training_data(config)?;
+    // The run must find its data from wherever `regrow evaluate` is called.
+    if let Ok(absolute) = std::fs::canonicalize(&config.data.path) {
+        config.data.path = absolute.to_string_lossy().into_owned();
+    }
+    let folder = RunFolder::open(out, start, config)?;
+    say(&format!("training on {}", device.name()));
+    open::describe(&dataset).iter().for_each(|line| say(line));
+    let mut progress = TrainProgress::new();
+    let options = TrainOptions {
+        device: &device,
+        config,
+        dataset: &dataset,
+        folder: &folder,
+        resume: start == Start::Resume,
+        stop: stop_on_interrupt()?,
+        max_block_rows: 0,
+    };
+    let finished = train(options, &mut |event| progress.show(event));
+    progress.finish();
+    finished
+}
+
+/// Becomes true at the first Ctrl-C; the second one ends the program at once.
+fn stop_on_interrupt() -> Result<&'static AtomicBool> {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    static INSTALLED: AtomicBool = AtomicBool::new(false);
+    if !INSTALLED.swap(true, Ordering::Relaxed) {
+        ctrlc::set_handler(|| {
+            if STOP.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+            say("\nstopping after this step; press Ctrl-C again to quit at once");
+        })
+        .map_err(|error| Error::Usage(format!("Ctrl-C cannot be caught: {error}")))?;
+    }
+    Ok(&STOP)
+}
+
+/// What a finished run shows.
+pub(super) fn report(finished: &Finished, out: &Path) -> Result<()> {
+    match &finished.metrics {
+        Some((metrics, split)) => print(&format!("{split}, percent\n{}", metrics.table().trim_end()))?,
+        None => print(&format!("{} steps done, nothing was evaluated", finished.steps))?,
+    }
+    print(&format!("run: {}", out.display()))
+}

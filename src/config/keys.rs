@@ -1,0 +1,237 @@
+//! Keys: which there are, what type each has, and the nearest one to a wrong spelling.
+
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use super::{Config, DEFAULTS};
+use crate::error::{Error, Result};
+
+/// Keys that may differ between a run and its continuation: where things lie, not what is computed.
+const FREE_TO_CHANGE: &[&str] = &["data.path", "data.cache", "evaluate.batch_size"];
+
+/// The defaults as a table.
+pub(super) fn defaults() -> Table {
+    DEFAULTS.parse().expect("defaults.toml is valid: a test reads it")
+}
+
+/// Parses a config file.
+pub(super) fn parse_toml(text: &str, path: &Path) -> Result<Table> {
+    text.parse::<Table>().map_err(|error| {
+        let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+        Error::line(path, line as u64, error.message().replace('\n', " "))
+    })
+}
+
+/// Lays `changes` over `table`; every key must be known and of the default's type.
+pub(super) fn merge(table: &mut Table, changes: &Table) -> Result<()> {
+    let mut leaves = Vec::new();
+    collect("", changes, &mut leaves);
+    leaves.into_iter().try_for_each(|(key, value)| put(table, &key, value))
+}
+
+/// Applies `section.key=value`. The value is TOML, or a string without its quotes.
+pub(super) fn set(table: &mut Table, setting: &str) -> Result<()> {
+    let Some((key, value)) = setting.split_once('=') else {
+        return Err(Error::Usage(format!("--set {setting}: say section.key=value")));
+    };
+    let (key, value) = (key.trim(), value.trim());
+    let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("v"));
+    put(table, key, parsed.unwrap_or_else(|| Value::String(value.to_owned())))
+}
+
+fn collect(prefix: &str, table: &Table, leaves: &mut Vec<(String, Value)>) {
+    for (key, value) in table {
+        let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match value {
+            Value::Table(inner) => collect(&key, inner, leaves),
+            value => leaves.push((key, value.clone())),
+        }
+    }
+    if table.is_empty() && !prefix.is_empty() {
+        // An empty section says nothing, but it must be one that exists.
+        leaves.push((format!("{prefix}."), Value::Boolean(true)));
+    }
+}
+
+fn put(table: &mut Table, key: &str, value: Value) -> Result<()> {
+    if let Some(section) = key.strip_suffix('.') {
+        return if is_section(table, section) { Ok(()) } else { Err(unknown(table, section)) };
+    }
+    let mut parts: Vec<&str> = key.split('.').collect();
+    let last = parts.pop().unwrap_or_default();
+    let mut section = Some(&mut *table);
+    for part in parts {
+        section = section.and_then(|table| table.get_mut(part)).and_then(Value::as_table_mut);
+    }
+    let Some(slot) = section.and_then(|table| table.get_mut(last)) else {
+        return Err(unknown(&defaults(), key));
+    };
+    if slot.is_table() {
+        return Err(Error::config(key, "is a section: name a key in it"));
+    }
+    *slot = resolve_value(key, slot, value)?;
+    Ok(())
+}
+
+fn is_section(table: &Table, section: &str) -> bool {
+    let mut at = table;
+    for part in section.split('.') {
+        match at.get(part).and_then(Value::as_table) {
+            Some(inner) => at = inner,
+            None => return false,
+        }
+    }
+    true
+}
+
+/// `value` in the type of `default`.
+///
+/// # Errors
+/// [`Error::Config`] when it has another type; whole numbers may stand for fractions.
+pub fn resolve_value(key: &str, default: &Value, value: Value) -> Result<Value> {
+    match (default, value) {
+        (Value::Float(_), Value::Integer(whole)) => Ok(Value::Float(whole as f64)),
+        (Value::Integer(_), Value::Integer(whole)) if whole < 0 => {
+            Err(Error::config(key, format!("must be 0 or more, is {whole}")))
+        }
+        (Value::Array(_), Value::Array(items)) => {
+            match items.iter().find(|item| !item.as_integer().is_some_and(|whole| whole >= 0)) {
+                Some(item) => Err(Error::config(key, format!("must be a list of whole numbers, holds {item}"))),
+                None => Ok(Value::Array(items)),
+            }
+        }
+        (default, value) if default.same_type(&value) => Ok(value),
+        (default, value) => Err(Error::config(
+            key,
+            format!("must be {}, is {} ({value})", type_name(default), type_name(&value)),
+        )),
+    }
+}
+
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::String(_) => "a string",
+        Value::Integer(_) => "a whole number",
+        Value::Float(_) => "a number",
+        Value::Boolean(_) => "true or false",
+        Value::Datetime(_) => "a date",
+        Value::Array(_) => "a list",
+        Value::Table(_) => "a section",
+    }
+}
+
+fn unknown(table: &Table, key: &str) -> Error {
+    let mut known = Vec::new();
+    collect("", table, &mut known);
+    let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+    // A right name in a wrong section is nearer than any spelling.
+    let distance = |candidate: &str| {
+        let by_name = edit_distance(&last(candidate), &last(key)) * 2;
+        by_name + usize::from(candidate != key) + edit_distance(candidate, key).min(8)
+    };
+    let nearest = known.iter().min_by_key(|(candidate, _)| distance(candidate));
+    let hint = nearest.map(|(candidate, _)| format!("; did you mean {candidate}?")).unwrap_or_default();
+    Error::config(key, format!("there is no such key{hint}"))
+}
+
+/// Levenshtein distance.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// Turns a complete table into a config; an error names its key.
+pub(super) fn to_config(table: &Table) -> Result<Config> {
+    if let Ok(config) = Value::Table(table.clone()).try_into() {
+        return Ok(config);
+    }
+    // Some value is of the right type but not allowed: find it by putting one after the other into the defaults.
+    let mut leaves = Vec::new();
+    collect("", table, &mut leaves);
+    for (key, value) in leaves {
+        let mut alone = defaults();
+        put(&mut alone, &key, value.clone())?;
+        if let Err(error) = Value::Table(alone).try_into::<Config>() {
+            let message = error.message().replace('\n', " ");
+            return Err(Error::config(key, format!("{value} is not allowed: {message}")));
+        }
+    }
+    Err(Error::config("config", "the values are not allowed together"))
+}
+
+/// The keys in which two configs differ and that matter.
+pub(super) fn differences(a: &Config, b: &Config) -> Vec<String> {
+    let leaves = |config: &Config| {
+        let mut leaves = Vec::new();
+        if let Ok(Value::Table(table)) = Value::try_from(config) {
+            collect("", &table, &mut leaves);
+        }
+        leaves
+    };
+    let differing = leaves(a).into_iter().zip(leaves(b)).filter(|((_, a), (_, b))| a != b);
+    differing.map(|((key, _), _)| key).filter(|key| !FREE_TO_CHANGE.contains(&key.as_str())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str, settings: &[&str]) -> String {
+        let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
+        Config::parse(text, Path::new("x.toml"), &settings).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn defaults_are_a_config() {
+        let config = Config::with_settings(&[]).unwrap();
+        assert_eq!(config.classifier.fan_in, 32);
+        assert_eq!(Config::parse(&config.to_toml(), Path::new("x"), &[]).unwrap(), config);
+    }
+
+    #[test]
+    fn settings_win_over_the_file() {
+        let settings = ["train.epochs=3".into(), "encoder.tokenizer = a b.json".into(), "encoder.hidden=[4, 64]".into()];
+        let config = Config::parse("[train]\nepochs = 2", Path::new("x.toml"), &settings).unwrap();
+        assert_eq!(config.train.epochs, 3);
+        assert_eq!(config.encoder.tokenizer, "a b.json");
+        assert_eq!(config.encoder.hidden, [4, 64]);
+    }
+
+    #[test]
+    fn wrong_keys_and_values_are_named() {
+        assert_eq!(
+            error("[classifier]\nfan_inn = 3", &[]),
+            "config classifier.fan_inn: there is no such key; did you mean classifier.fan_in?"
+        );
+        assert!(error("", &["train.fan_in=3"]).contains("did you mean classifier.fan_in?"));
+        assert!(error("[classifer]", &[]).contains("no such key"));
+        assert_eq!(
+            error("[train]\nepochs = \"3\"", &[]),
+            "config train.epochs: must be a whole number, is a string (\"3\")"
+        );
+        assert!(error("", &["classifier.loss=focal"]).contains("classifier.loss"));
+        assert!(error("", &["optimizer.classifier.lr=nan"]).contains("optimizer.classifier.lr"));
+        assert!(error("", &["optimizer.encoder.lr=0"]).contains("above 0"));
+        assert!(error("", &["classifier.fan_in=1000"]).contains("256 features"));
+        assert!(error("[train\nepochs = 3", &[]).starts_with("x.toml:1: "));
+        assert!(error("", &["train.epochs"]).contains("section.key=value"));
+    }
+
+    #[test]
+    fn differences_name_what_matters() {
+        let a = Config::with_settings(&[]).unwrap();
+        let b = Config::with_settings(&["data.path=x".into(), "train.seed=1".into()]).unwrap();
+        assert_eq!(a.differences(&b), ["train.seed"]);
+    }
+}

@@ -1,0 +1,89 @@
+//! What the user wrote, turned once into what will run: strict TOML with `--set section.key=value`.
+//!
+//! `defaults.toml` is the one list of keys, with their defaults and their documentation.
+
+mod keys;
+mod sections;
+
+use std::path::Path;
+
+pub use keys::resolve_value;
+pub use sections::{
+    Classifier, Data, Encoder, EncoderKind, Evaluate, EvaluateOn, Format, OptimizerKind, OptimizerSection,
+    Optimizers, Reduction, Rewire, RewireInit, RewireMode, ScheduleKind, Text, Train,
+};
+
+use crate::error::{Error, Result};
+
+/// Every key with its default and a comment.
+pub const DEFAULTS: &str = include_str!("defaults.toml");
+
+/// A resolved config: every key has a value, and the values can work.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `[data]`.
+    pub data: Data,
+    /// `[encoder]`.
+    pub encoder: Encoder,
+    /// `[classifier]`.
+    pub classifier: Classifier,
+    /// `[rewire]`.
+    pub rewire: Rewire,
+    /// `[optimizer.encoder]` and `[optimizer.classifier]`.
+    pub optimizer: Optimizers,
+    /// `[train]`.
+    pub train: Train,
+    /// `[evaluate]`.
+    pub evaluate: Evaluate,
+}
+
+impl Config {
+    /// Reads a config file, changes it by `settings` (`section.key=value`), and checks everything.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the key: unknown (with the nearest known one), wrong type, or a value that cannot work;
+    /// [`Error::Line`] for text that is no TOML; [`Error::Io`].
+    pub fn load(path: &Path, settings: &[String]) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("reading", path))?;
+        Self::parse(&text, path, settings)
+    }
+
+    /// [`Config::load`] for text that was read before; `path` is for messages.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, path: &Path, settings: &[String]) -> Result<Self> {
+        let mut table = keys::defaults();
+        keys::merge(&mut table, &keys::parse_toml(text, path)?)?;
+        for setting in settings {
+            keys::set(&mut table, setting)?;
+        }
+        let config = keys::to_config(&table)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The defaults.
+    ///
+    /// # Errors
+    /// As [`Config::load`], if `settings` are wrong.
+    pub fn with_settings(settings: &[String]) -> Result<Self> {
+        Self::parse("", Path::new("defaults"), settings)
+    }
+
+    /// The config as TOML, every key with its value.
+    ///
+    /// # Panics
+    /// Never: every value of a config has a form in TOML.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a config is made of what TOML has")
+    }
+
+    /// The keys in which another config differs, except those that do not change what is computed.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        keys::differences(self, other)
+    }
+}

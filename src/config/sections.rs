@@ -1,0 +1,229 @@
+//! The sections of a config and the checks of their values. Keys are documented in `defaults.toml`.
+
+use serde::{Deserialize, Serialize};
+
+use super::Config;
+use crate::error::{Error, Result};
+use crate::kernels::fan_in_dlogits::Loss;
+use crate::optimize::{Optimizer, Rule, Schedule};
+
+macro_rules! choices {
+    ($(#[$doc:meta] $name:ident { $($(#[$variant_doc:meta])* $variant:ident),* $(,)? })*) => {$(
+        #[$doc]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name { $($(#[$variant_doc])* $variant),* }
+    )*};
+}
+
+choices! {
+    /// `data.format`.
+    Format {
+        /// Found from the files.
+        Auto,
+        /// JSON lines.
+        Jsonl,
+        /// Text lines and a sparse label matrix.
+        Matrix,
+        /// Text lines and label lines.
+        Lines,
+        /// The label-feature folders.
+        Lf,
+    }
+    /// `encoder.kind`.
+    EncoderKind {
+        /// Mean of the token embeddings.
+        Bag,
+    }
+    /// `classifier.reduction`.
+    Reduction {
+        /// Sum over labels, mean over documents.
+        DocumentMean,
+        /// Sum over both, mean over the micro-batches of a step.
+        Sum,
+        /// Mean over both.
+        Mean,
+    }
+    /// `rewire.mode`.
+    RewireMode {
+        /// Indices stay as they started.
+        Off,
+        /// Prune what is smaller than a threshold.
+        Threshold,
+        /// Prune the smallest share.
+        Fraction,
+    }
+    /// `schedule` of a threshold or a learning rate.
+    ScheduleKind {
+        /// A half cosine down.
+        Cosine,
+        /// No change.
+        Constant,
+    }
+    /// `rewire.init`.
+    RewireInit {
+        /// Regrown weights are zero.
+        Zero,
+        /// They are drawn as at the start.
+        Random,
+    }
+    /// `kind` of an optimizer.
+    OptimizerKind {
+        /// Stochastic gradient descent, with momentum if it is above 0.
+        Sgd,
+        /// Adam with coupled weight decay.
+        Adam,
+        /// Adam with decoupled weight decay.
+        Adamw,
+    }
+    /// `train.evaluate_on`.
+    EvaluateOn {
+        /// Dev if there is one, else test.
+        Auto,
+        /// The dev split.
+        Dev,
+        /// The test split.
+        Test,
+        /// The training split.
+        Train,
+        /// Nothing.
+        None,
+    }
+}
+
+/// `data.text`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Text {
+    /// The title alone.
+    #[serde(rename = "title")]
+    Title,
+    /// The content alone.
+    #[serde(rename = "content")]
+    Content,
+    /// Both, joined by a space.
+    #[serde(rename = "title+content")]
+    TitleContent,
+}
+
+macro_rules! sections {
+    ($(#[$doc:meta] $name:ident { $($key:ident: $type:ty),* $(,)? })*) => {$(
+        #[$doc]
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[expect(missing_docs, reason = "each key is documented in defaults.toml")]
+        pub struct $name { $(pub $key: $type),* }
+    )*};
+}
+
+sections! {
+    /// `[data]`.
+    Data { path: String, format: Format, text: Text, max_tokens: usize, cache: String }
+    /// `[encoder]`.
+    Encoder {
+        kind: EncoderKind, dim: usize, hidden: Vec<usize>, dropout: f64, norm_epsilon: f64, tokenizer: String,
+        tokenizer_kind: crate::data::TokenizerKind, vocabulary: u32, lowercase: bool,
+    }
+    /// `[classifier]`.
+    Classifier {
+        fan_in: usize, loss: Loss, reduction: Reduction, bias: bool, init_scale: f64, bias_init: f64,
+    }
+    /// `[rewire]`.
+    Rewire {
+        mode: RewireMode, threshold: f64, threshold_end: f64, schedule: ScheduleKind, fraction: f64, per_row: bool,
+        interval: u64, until: f64, init: RewireInit,
+    }
+    /// `[optimizer]`.
+    Optimizers { encoder: OptimizerSection, classifier: OptimizerSection }
+    /// `[optimizer.encoder]` or `[optimizer.classifier]`.
+    OptimizerSection {
+        kind: OptimizerKind, lr: f64, weight_decay: f64, momentum: f64, beta1: f64, beta2: f64, epsilon: f64,
+        schedule: ScheduleKind, warmup_steps: u64,
+    }
+    /// `[train]`.
+    Train {
+        epochs: u32, batch_size: usize, accumulate: usize, seed: u64, evaluate_every: u32, evaluate_on: EvaluateOn,
+        checkpoint_every: u64,
+    }
+    /// `[evaluate]`.
+    Evaluate { propensity_a: f64, propensity_b: f64, batch_size: usize, filter: bool }
+}
+
+impl OptimizerSection {
+    /// The optimizer for a run of `total` steps.
+    #[must_use]
+    pub fn optimizer(&self, total: u64) -> Optimizer {
+        let rule = match self.kind {
+            OptimizerKind::Sgd if self.momentum == 0.0 => Rule::Sgd,
+            OptimizerKind::Sgd => Rule::Momentum,
+            OptimizerKind::Adam => Rule::Adam,
+            OptimizerKind::Adamw => Rule::AdamW,
+        };
+        let warmup = self.warmup_steps;
+        Optimizer {
+            rule,
+            learning_rate: self.lr,
+            weight_decay: self.weight_decay,
+            beta1: if self.kind == OptimizerKind::Sgd { self.momentum } else { self.beta1 },
+            beta2: self.beta2,
+            epsilon: self.epsilon,
+            schedule: match self.schedule {
+                ScheduleKind::Cosine => Schedule::Cosine { warmup, total },
+                ScheduleKind::Constant => Schedule::Constant { warmup },
+            },
+        }
+    }
+}
+
+impl Config {
+    /// Checks that every value can work.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the first key that cannot.
+    pub fn check(&self) -> Result<()> {
+        let at_least_one = |key: &str, value: usize| {
+            if value >= 1 { Ok(()) } else { Err(Error::config(key, "must be at least 1, is 0")) }
+        };
+        let within = |key: &str, value: f64, low: f64, high: f64, allowed: &str| {
+            if value >= low && value <= high {
+                Ok(())
+            } else {
+                Err(Error::config(key, format!("must be {allowed}, is {value}")))
+            }
+        };
+        let (e, c, r, t) = (&self.encoder, &self.classifier, &self.rewire, &self.train);
+        at_least_one("data.max_tokens", self.data.max_tokens)?;
+        at_least_one("encoder.dim", e.dim)?;
+        for width in &e.hidden {
+            at_least_one("encoder.hidden", *width)?;
+        }
+        within("encoder.dropout", e.dropout, 0.0, 0.999, "0 or more and below 1")?;
+        within("encoder.norm_epsilon", e.norm_epsilon, f64::MIN_POSITIVE, 1.0, "above 0")?;
+        at_least_one("encoder.vocabulary", e.vocabulary as usize)?;
+        at_least_one("classifier.fan_in", c.fan_in)?;
+        let features = *e.hidden.last().unwrap_or(&e.dim);
+        if c.fan_in > features {
+            let message = format!("{} is more than the {features} features that the encoder gives", c.fan_in);
+            return Err(Error::config("classifier.fan_in", message));
+        }
+        within("classifier.init_scale", c.init_scale, 0.0, 1e6, "0 or more")?;
+        within("classifier.bias_init", c.bias_init, -1e6, 1e6, "a finite number")?;
+        within("rewire.threshold", r.threshold, 0.0, f64::MAX, "0 or more")?;
+        within("rewire.threshold_end", r.threshold_end, 0.0, f64::MAX, "0 or more")?;
+        within("rewire.fraction", r.fraction, 0.0, 1.0, "from 0 to 1")?;
+        within("rewire.until", r.until, 0.0, 1.0, "from 0 to 1")?;
+        if r.mode != RewireMode::Off {
+            at_least_one("rewire.interval", usize::try_from(r.interval).unwrap_or(usize::MAX))?;
+        }
+        self.optimizer.encoder.optimizer(1).check("optimizer.encoder")?;
+        self.optimizer.classifier.optimizer(1).check("optimizer.classifier")?;
+        at_least_one("train.epochs", t.epochs as usize)?;
+        at_least_one("train.batch_size", t.batch_size)?;
+        at_least_one("train.accumulate", t.accumulate)?;
+        let group = t.batch_size.checked_mul(t.accumulate).unwrap_or(usize::MAX);
+        within("train.batch_size", group as f64, 1.0, 65_536.0, "at most 65536 documents in a step, accumulated")?;
+        at_least_one("evaluate.batch_size", self.evaluate.batch_size)?;
+        within("evaluate.batch_size", self.evaluate.batch_size as f64, 1.0, 65_536.0, "at most 65536")?;
+        within("evaluate.propensity_a", self.evaluate.propensity_a, 0.0, 100.0, "0 or more")?;
+        within("evaluate.propensity_b", self.evaluate.propensity_b, f64::MIN_POSITIVE, 1e9, "above 0")
+    }
+}

@@ -1,0 +1,210 @@
+//! The documents of a split as token ids and label ids, mapped from the cache file or held in memory.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use memmap2::Mmap;
+
+/// N documents: for each its token ids and its label ids. Cheap to clone.
+#[derive(Clone)]
+pub struct Split {
+    storage: Arc<Storage>,
+}
+
+enum Storage {
+    Mapped { map: Arc<Mmap>, at: [Range<usize>; 4] },
+    Owned { tokens: Vec<u32>, token_offsets: Vec<u64>, labels: Vec<u32>, label_offsets: Vec<u64> },
+}
+
+impl Split {
+    /// A split in memory, from (token ids, label ids) of each document. Labels are sorted and made unique.
+    pub fn from_documents<T: AsRef<[u32]>, L: AsRef<[u32]>>(
+        documents: impl IntoIterator<Item = (T, L)>,
+    ) -> Self {
+        let (mut tokens, mut token_offsets) = (Vec::new(), vec![0]);
+        let (mut labels, mut label_offsets) = (Vec::new(), vec![0]);
+        for (document_tokens, document_labels) in documents {
+            tokens.extend_from_slice(document_tokens.as_ref());
+            token_offsets.push(tokens.len() as u64);
+            push_sorted_unique(&mut labels, document_labels.as_ref().iter().copied());
+            label_offsets.push(labels.len() as u64);
+        }
+        Self { storage: Arc::new(Storage::Owned { tokens, token_offsets, labels, label_offsets }) }
+    }
+
+    /// A split without documents.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::from_documents::<[u32; 0], [u32; 0]>([])
+    }
+
+    /// A split over byte ranges of a mapped file (tokens, token offsets, labels, label offsets); `None` unless they are
+    /// aligned and their offsets ascend from 0 to the ends and all labels are below `limit`.
+    pub(super) fn from_map(map: &Arc<Mmap>, at: [Range<usize>; 4], limit: usize) -> Option<Self> {
+        let bytes = |i: usize| map.get(at[i].clone());
+        let tokens: &[u32] = bytemuck::try_cast_slice(bytes(0)?).ok()?;
+        let token_offsets: &[u64] = bytemuck::try_cast_slice(bytes(1)?).ok()?;
+        let labels: &[u32] = bytemuck::try_cast_slice(bytes(2)?).ok()?;
+        let label_offsets: &[u64] = bytemuck::try_cast_slice(bytes(3)?).ok()?;
+        let ascends = |offsets: &[u64], end: usize| {
+            offsets.first() == Some(&0) && offsets.last() == Some(&(end as u64)) && offsets.is_sorted()
+        };
+        let sound = token_offsets.len() == label_offsets.len()
+            && u32::try_from(token_offsets.len()).is_ok()
+            && ascends(token_offsets, tokens.len())
+            && ascends(label_offsets, labels.len())
+            && labels.iter().all(|&label| (label as usize) < limit);
+        sound.then(|| Self { storage: Arc::new(Storage::Mapped { map: Arc::clone(map), at }) })
+    }
+
+    /// Number of documents N.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.token_offsets().len() - 1
+    }
+
+    /// Whether there are no documents.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Token ids of a document, in the order of the text.
+    ///
+    /// # Panics
+    /// If `document` is N or more.
+    #[must_use]
+    pub fn tokens(&self, document: usize) -> &[u32] {
+        let offsets = self.token_offsets();
+        &self.all_tokens()[offsets[document] as usize..offsets[document + 1] as usize]
+    }
+
+    /// Label ids of a document, ascending, each once.
+    ///
+    /// # Panics
+    /// If `document` is N or more.
+    #[must_use]
+    pub fn labels(&self, document: usize) -> &[u32] {
+        let offsets = self.label_offsets();
+        &self.all_labels()[offsets[document] as usize..offsets[document + 1] as usize]
+    }
+
+    /// Token ids of all documents, one after the other.
+    #[must_use]
+    pub fn all_tokens(&self) -> &[u32] {
+        self.u32s(0)
+    }
+
+    /// Where each document's tokens begin in [`Split::all_tokens`]. \[N + 1\]
+    #[must_use]
+    pub fn token_offsets(&self) -> &[u64] {
+        self.u64s(1)
+    }
+
+    /// Label ids of all documents, one after the other.
+    #[must_use]
+    pub fn all_labels(&self) -> &[u32] {
+        self.u32s(2)
+    }
+
+    /// Where each document's labels begin in [`Split::all_labels`]. \[N + 1\]
+    #[must_use]
+    pub fn label_offsets(&self) -> &[u64] {
+        self.u64s(3)
+    }
+
+    fn u32s(&self, part: usize) -> &[u32] {
+        match &*self.storage {
+            // Alignment and length were checked when the split was made, so the cast cannot fail.
+            Storage::Mapped { map, at } => bytemuck::cast_slice(&map[at[part].clone()]),
+            Storage::Owned { tokens, labels, .. } => {
+                if part == 0 {
+                    tokens
+                } else {
+                    labels
+                }
+            }
+        }
+    }
+
+    fn u64s(&self, part: usize) -> &[u64] {
+        match &*self.storage {
+            Storage::Mapped { map, at } => bytemuck::cast_slice(&map[at[part].clone()]),
+            Storage::Owned { token_offsets, label_offsets, .. } => {
+                if part == 1 {
+                    token_offsets
+                } else {
+                    label_offsets
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Split {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Split")
+            .field("documents", &self.len())
+            .field("tokens", &self.all_tokens().len())
+            .field("labels", &self.all_labels().len())
+            .finish()
+    }
+}
+
+/// The same documents with the same tokens and labels.
+impl PartialEq for Split {
+    fn eq(&self, other: &Self) -> bool {
+        self.all_tokens() == other.all_tokens()
+            && self.token_offsets() == other.token_offsets()
+            && self.all_labels() == other.all_labels()
+            && self.label_offsets() == other.label_offsets()
+    }
+}
+
+/// Appends `labels` to `flat`, sorted and each once; gives how many were dropped.
+pub(super) fn push_sorted_unique(flat: &mut Vec<u32>, labels: impl Iterator<Item = u32>) -> u64 {
+    let start = flat.len();
+    flat.extend(labels);
+    let pushed = flat.len() - start;
+    flat[start..].sort_unstable();
+    let mut kept = start;
+    for i in start..flat.len() {
+        if i == start || flat[i] != flat[kept - 1] {
+            flat[kept] = flat[i];
+            kept += 1;
+        }
+    }
+    flat.truncate(kept);
+    (pushed - (kept - start)) as u64
+}
+
+/// How many documents of `split` have each label. \[`labels`\]
+///
+/// # Panics
+/// If the split has a label that is not below `labels`.
+#[must_use]
+pub fn label_frequencies(split: &Split, labels: usize) -> Vec<u32> {
+    let mut counts = vec![0; labels];
+    for &label in split.all_labels() {
+        counts[label as usize] += 1;
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_in_memory() {
+        let split =
+            Split::from_documents([(vec![5, 6, 5], vec![3, 1, 3]), (vec![], vec![]), (vec![7], vec![1])]);
+        assert_eq!((split.len(), split.tokens(0), split.labels(0)), (3, &[5, 6, 5][..], &[1, 3][..]));
+        assert_eq!((split.tokens(1).len(), split.labels(1).len(), split.tokens(2)), (0, 0, &[7][..]));
+        assert_eq!(label_frequencies(&split, 5), [0, 2, 0, 1, 0]);
+        assert!(Split::empty().is_empty());
+        let mut flat = vec![9];
+        assert_eq!(push_sorted_unique(&mut flat, [2, 9, 2, 2].into_iter()), 2);
+        assert_eq!(flat, [9, 2, 9]);
+    }
+}

@@ -1,0 +1,146 @@
+//! Which adapters there are, what they can do, and which one is taken.
+
+use crate::device::DeviceKind;
+use crate::error::{Error, Result};
+
+/// What `regrow devices` tells about an adapter.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct AdapterSummary {
+    /// Number to give to `--device`.
+    pub index: usize,
+    /// Name as the driver gives it.
+    pub name: String,
+    /// Kind of hardware.
+    pub kind: DeviceKind,
+    /// Graphics interface: `vulkan`, `metal` or `dx12`.
+    pub backend: String,
+    /// Driver and its version.
+    pub driver: String,
+    /// Largest range of a buffer that a kernel can be given, bytes.
+    pub max_binding_bytes: u64,
+    /// Largest buffer, bytes.
+    pub max_buffer_bytes: u64,
+    /// Workgroup memory, bytes.
+    pub workgroup_memory_bytes: u32,
+    /// Invocations in a workgroup.
+    pub workgroup_invocations: u32,
+    /// Storage buffers that one kernel can be given.
+    pub storage_buffers: u32,
+    /// Smallest and largest number of lanes that run in step.
+    pub subgroup_size: [u32; 2],
+    /// Bytes of immediates; 0 means that launch parameters go through a uniform buffer.
+    pub immediate_bytes: u32,
+    /// Optional features that regrow uses here.
+    pub features_used: Vec<String>,
+    /// Optional features that regrow would use and that this adapter lacks.
+    pub features_missing: Vec<String>,
+}
+
+/// Optional features that kernels make use of. None is needed.
+const OPTIONAL: &[(&str, wgpu::Features)] = &[("immediates", wgpu::Features::IMMEDIATES)];
+
+/// The optional features to ask `adapter` for.
+pub(super) fn features_to_use(adapter: &wgpu::Adapter) -> wgpu::Features {
+    OPTIONAL.iter().map(|(_, feature)| *feature).fold(wgpu::Features::empty(), |all, one| all | one)
+        & adapter.features()
+}
+
+/// The limits that every kernel's floor variant fits into.
+const FLOOR_STORAGE_BUFFERS: u32 = 8;
+const FLOOR_INVOCATIONS: u32 = 256;
+const FLOOR_WORKGROUP_BYTES: u32 = 16 << 10;
+
+fn enumerate() -> Vec<wgpu::Adapter> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    // The layers of debug builds are slow and noisy where they are not installed; ask for them by environment.
+    if std::env::var_os("WGPU_VALIDATION").is_none() {
+        descriptor.flags.remove(wgpu::InstanceFlags::VALIDATION | wgpu::InstanceFlags::DEBUG);
+    }
+    let backends = descriptor.backends & (wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12);
+    let instance = wgpu::Instance::new(descriptor);
+    let mut adapters = pollster::block_on(instance.enumerate_adapters(backends));
+    // Drivers list in no stable order: real hardware first, then by name, so that numbers mean the same every time.
+    adapters.sort_by_key(|adapter| {
+        let info = adapter.get_info();
+        (kind_of(&info), info.name, info.device_pci_bus_id)
+    });
+    adapters.retain(|adapter| {
+        let limits = adapter.limits();
+        limits.max_storage_buffers_per_shader_stage >= FLOOR_STORAGE_BUFFERS
+            && limits.max_compute_invocations_per_workgroup >= FLOOR_INVOCATIONS
+            && limits.max_compute_workgroup_storage_size >= FLOOR_WORKGROUP_BYTES
+    });
+    adapters
+}
+
+fn kind_of(info: &wgpu::AdapterInfo) -> DeviceKind {
+    match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => DeviceKind::DiscreteGpu,
+        wgpu::DeviceType::IntegratedGpu => DeviceKind::IntegratedGpu,
+        wgpu::DeviceType::VirtualGpu | wgpu::DeviceType::Other => DeviceKind::OtherGpu,
+        wgpu::DeviceType::Cpu => DeviceKind::SoftwareGpu,
+    }
+}
+
+pub(super) fn summarize(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
+    let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+    let (used, missing): (Vec<_>, Vec<_>) = OPTIONAL.iter().partition(|(_, feature)| features.contains(*feature));
+    let names = |list: Vec<&(&str, wgpu::Features)>| list.iter().map(|(name, _)| (*name).to_owned()).collect();
+    AdapterSummary {
+        index,
+        name: info.name.clone(),
+        kind: kind_of(&info),
+        backend: info.backend.to_str().to_owned(),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+        max_binding_bytes: limits.max_storage_buffer_binding_size,
+        max_buffer_bytes: limits.max_buffer_size,
+        workgroup_memory_bytes: limits.max_compute_workgroup_storage_size,
+        workgroup_invocations: limits.max_compute_invocations_per_workgroup,
+        storage_buffers: limits.max_storage_buffers_per_shader_stage,
+        subgroup_size: [info.subgroup_min_size, info.subgroup_max_size],
+        immediate_bytes: if features.contains(wgpu::Features::IMMEDIATES) { limits.max_immediate_size } else { 0 },
+        features_used: names(used),
+        features_missing: names(missing),
+    }
+}
+
+/// Every adapter that can run regrow, real hardware first; the order is that of `--device NUMBER`.
+#[must_use]
+pub fn list_adapters() -> Vec<AdapterSummary> {
+    enumerate().iter().enumerate().map(|(index, adapter)| summarize(index, adapter)).collect()
+}
+
+/// The first real GPU, if there is one.
+pub(in crate::device) fn best_hardware() -> Option<wgpu::Adapter> {
+    let mut adapters = enumerate();
+    adapters.retain(|adapter| kind_of(&adapter.get_info()) < DeviceKind::Cpu);
+    (!adapters.is_empty()).then(|| adapters.swap_remove(0))
+}
+
+/// The adapter with this number or with this text in its name, whatever its kind; `None` takes the first.
+pub(in crate::device) fn find(wanted: Option<&str>) -> Result<wgpu::Adapter> {
+    let mut adapters = enumerate();
+    if adapters.is_empty() {
+        return Err(Error::Device(
+            "no GPU adapter was found; use `--device cpu`, or install a Vulkan driver (software, on Debian and \
+             Ubuntu: apt-get install libvulkan1 mesa-vulkan-drivers)"
+                .into(),
+        ));
+    }
+    let Some(wanted) = wanted else { return Ok(adapters.swap_remove(0)) };
+    let position = match wanted.parse::<usize>() {
+        Ok(index) => (index < adapters.len()).then_some(index),
+        Err(_) => {
+            let wanted = wanted.to_lowercase();
+            adapters.iter().position(|adapter| adapter.get_info().name.to_lowercase().contains(&wanted))
+        }
+    };
+    position.map(|i| adapters.swap_remove(i)).ok_or_else(|| {
+        let names: Vec<String> = list_names(&adapters);
+        Error::Device(format!("no adapter matches `{wanted}`; there are: cpu, {}", names.join(", ")))
+    })
+}
+
+fn list_names(adapters: &[wgpu::Adapter]) -> Vec<String> {
+    adapters.iter().enumerate().map(|(i, adapter)| format!("{i} = {}", adapter.get_info().name)).collect()
+}

@@ -1,0 +1,352 @@
+//! The GPU engine: encodes recordings for wgpu. The only room that names wgpu.
+
+pub(in crate::device) mod adapters;
+mod pipelines;
+mod staging;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::recording::{Command, Launch, ReadSlot};
+use super::{Buffer, DeviceOptions, Recording, Slice, Storage, Ticket, foreign};
+use crate::error::{Error, Result};
+use adapters::AdapterSummary;
+use pipelines::Pipelines;
+use staging::StagingRing;
+
+/// A submission is ended at the next launch once it holds this many multiply-adds: about 50 ms of a small
+/// integrated GPU, far below the two seconds after which drivers reset a device.
+const WORK_PER_SUBMISSION: u64 = 20_000_000_000;
+
+/// Nothing that is submitted takes this long; if a wait does, the driver has lost the work.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Bulk writes go in pieces of this size, each submitted before the next, so that staging stays small.
+const WRITE_PIECE: usize = 16 << 20;
+
+/// A buffer of wgpu.
+pub(in crate::device) struct GpuBuffer(wgpu::Buffer);
+
+/// A readback that was submitted.
+pub struct InFlight {
+    buffer: wgpu::Buffer,
+    bytes: u64,
+    mapped: Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
+    submission: wgpu::SubmissionIndex,
+}
+
+pub(super) struct GpuEngine {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    summary: AdapterSummary,
+    state: Mutex<State>,
+    faults: Arc<Faults>,
+    max_binding_bytes: u64,
+}
+
+struct State {
+    pipelines: Pipelines,
+    staging: StagingRing,
+}
+
+/// What the driver reported outside of any call.
+#[derive(Default)]
+struct Faults {
+    any: AtomicBool,
+    first: Mutex<Option<String>>,
+}
+
+impl Faults {
+    fn report(&self, message: String) {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message);
+        self.any.store(true, Ordering::Release);
+    }
+
+    fn check(&self) -> Result<()> {
+        if !self.any.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Err(Error::Device(format!(
+            "{}; the last checkpoint is untouched, go on with --resume",
+            first.unwrap_or_default().replace('\n', " ")
+        )))
+    }
+}
+
+impl GpuEngine {
+    pub(super) fn new(adapter: &wgpu::Adapter, options: DeviceOptions) -> Result<Self> {
+        let mut features = adapters::features_to_use(adapter);
+        if !options.immediates {
+            features.remove(wgpu::Features::IMMEDIATES);
+        }
+        let limits = adapter.limits();
+        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("regrow"),
+            required_features: features,
+            required_limits: limits.clone(),
+            experimental_features: wgpu::ExperimentalFeatures::disabled(),
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            trace: wgpu::Trace::Off,
+        }))
+        .map_err(|error| {
+            Error::Device(format!("{} cannot be opened: {error}", adapter.get_info().name))
+        })?;
+        let faults = Arc::new(Faults::default());
+        let uncaptured = faults.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.report(error.to_string())));
+        let lost = faults.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            // Dropping the device at the end of the program is no fault.
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                lost.report(format!("the GPU was lost: {message}"));
+            }
+        });
+        let immediates = features.contains(wgpu::Features::IMMEDIATES);
+        let mut summary = adapters::summarize(0, adapter);
+        if !immediates {
+            summary.immediate_bytes = 0;
+        }
+        Ok(Self {
+            state: Mutex::new(State {
+                pipelines: Pipelines::new(options.checked, immediates),
+                staging: StagingRing::default(),
+            }),
+            max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size).min((2 << 30) - 256),
+            device,
+            queue,
+            summary,
+            faults,
+        })
+    }
+
+    pub(super) fn summary(&self) -> &AdapterSummary {
+        &self.summary
+    }
+
+    pub(super) fn max_binding_bytes(&self) -> u64 {
+        self.max_binding_bytes
+    }
+
+    pub(super) fn allocate(&self, label: &str, bytes: u64) -> Result<GpuBuffer> {
+        let refused = |why: String| {
+            Error::Device(format!(
+                "no room for `{label}` ({} MiB) on {}: {why}; try a smaller fan-in or batch",
+                bytes >> 20,
+                self.summary.name
+            ))
+        };
+        if bytes > self.max_binding_bytes {
+            return Err(refused(format!("its buffers end at {} MiB", self.max_binding_bytes >> 20)));
+        }
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: bytes,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let memory = pollster::block_on(memory.pop());
+        let validation = pollster::block_on(validation.pop());
+        match memory.or(validation) {
+            Some(error) => Err(refused(error.to_string().replace('\n', " "))),
+            None => Ok(GpuBuffer(buffer)),
+        }
+    }
+
+    pub(super) fn write(&self, target: &GpuBuffer, offset: u64, data: &[u8]) -> Result<()> {
+        for (i, piece) in data.chunks(WRITE_PIECE).enumerate() {
+            self.queue.write_buffer(&target.0, offset + (i * WRITE_PIECE) as u64, piece);
+            let submission = self.queue.submit([]);
+            if data.len() > WRITE_PIECE {
+                self.poll(Some(submission))?;
+            }
+        }
+        self.faults.check()
+    }
+
+    pub(super) fn run(&self, recording: Recording) -> Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { pipelines, staging } = &mut *state;
+        let launches = recording.commands.iter().flat_map(launches_of).collect::<Vec<_>>();
+        for launch in &launches {
+            pipelines.prepare(&self.device, launch)?;
+        }
+        let upload_bytes = recording.commands.iter().map(upload_bytes).sum::<u64>();
+        let uniforms = pipelines.uniform_words(&launches);
+        let mut uploads = staging.begin(&self.device, upload_bytes + 4 * uniforms.len() as u64, || self.poll(None))?;
+        let uniforms_at = uploads.put(bytemuck::cast_slice(&uniforms));
+        let mut uploads_at = Vec::new();
+        for command in &recording.commands {
+            if let Command::Upload { data, .. } = command {
+                uploads_at.push(uploads.put(data));
+            }
+        }
+        // Unmapped before anything is submitted: a long recording is submitted in parts.
+        uploads.seal();
+        let mut uploads_at = uploads_at.into_iter();
+        let mut encoder = Encoder::new(self, pipelines);
+        if !uniforms.is_empty() {
+            encoder.load_uniforms(&uploads, uniforms_at, 4 * uniforms.len() as u64);
+        }
+        let mut reads = Vec::new();
+        for command in &recording.commands {
+            match command {
+                Command::Launch(launch) => encoder.launch(launch)?,
+                Command::Fused { members, .. } => members.iter().try_for_each(|m| encoder.launch(m))?,
+                Command::Upload { target, .. } => {
+                    let from = uploads_at.next().unwrap_or_default();
+                    encoder.copy(uploads.buffer(), from, gpu_buffer(&target.buffer)?, target.offset, target.bytes);
+                }
+                Command::Clear(slice) => encoder.clear(gpu_buffer(&slice.buffer)?, slice.offset, slice.bytes),
+                Command::ReadBack { source, slot } => {
+                    let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+                        label: Some("readback"),
+                        size: source.bytes,
+                        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                        mapped_at_creation: false,
+                    });
+                    encoder.copy(gpu_buffer(&source.buffer)?, source.offset, &buffer, 0, source.bytes);
+                    reads.push((buffer, source.bytes, slot.clone()));
+                }
+            }
+        }
+        let submission = encoder.finish();
+        staging.end(uploads);
+        for (buffer, bytes, slot) in reads {
+            let (sender, mapped) = channel();
+            buffer.map_async(wgpu::MapMode::Read, .., move |result| {
+                // The receiver is gone when the ticket was dropped: nobody waits for the bytes.
+                let _ = sender.send(result);
+            });
+            let in_flight = InFlight { buffer, bytes, mapped, submission: submission.clone() };
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = ReadSlot::InFlight(in_flight);
+        }
+        self.faults.check()
+    }
+
+    pub(super) fn collect(&self, ticket: Ticket) -> Result<Vec<u8>> {
+        let slot = std::mem::take(&mut *ticket.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let ReadSlot::InFlight(read) = slot else { return Ticket(ticket.0).take_ready() };
+        self.poll(Some(read.submission))?;
+        self.faults.check()?;
+        let unread = |why: String| Error::Device(format!("reading back from the GPU failed: {why}"));
+        match read.mapped.recv_timeout(PATIENCE) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(unread(error.to_string())),
+            Err(error) => return Err(unread(error.to_string())),
+        }
+        let view = read.buffer.slice(0..read.bytes).get_mapped_range().map_err(|e| unread(e.to_string()))?;
+        Ok(view.to_vec())
+    }
+
+    pub(super) fn wait(&self) -> Result<()> {
+        self.poll(None)?;
+        self.faults.check()
+    }
+
+    fn poll(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let wait = wgpu::PollType::Wait { submission_index: submission, timeout: Some(PATIENCE) };
+        match self.device.poll(wait) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.faults.check()?;
+                Err(Error::Device(format!("the GPU does not answer: {error}")))
+            }
+        }
+    }
+}
+
+fn launches_of(command: &Command) -> &[Launch] {
+    match command {
+        Command::Launch(launch) => std::slice::from_ref(launch),
+        Command::Fused { members, .. } => members,
+        _ => &[],
+    }
+}
+
+fn upload_bytes(command: &Command) -> u64 {
+    match command {
+        Command::Upload { data, .. } => data.len() as u64,
+        _ => 0,
+    }
+}
+
+fn gpu_buffer(buffer: &Buffer) -> Result<&wgpu::Buffer> {
+    match &buffer.0.storage {
+        Storage::Gpu(inner) => Ok(&inner.0),
+        Storage::Cpu(_) => Err(foreign(buffer)),
+    }
+}
+
+fn binding_of(slice: &Slice) -> Result<wgpu::BindingResource<'_>> {
+    Ok(wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+        buffer: gpu_buffer(&slice.buffer)?,
+        offset: slice.offset,
+        size: std::num::NonZeroU64::new(slice.bytes),
+    }))
+}
+
+/// Commands on their way into command buffers: launches share one pass until a copy ends it.
+struct Encoder<'a> {
+    engine: &'a GpuEngine,
+    pipelines: &'a mut Pipelines,
+    commands: wgpu::CommandEncoder,
+    pass: Option<wgpu::ComputePass<'static>>,
+    work: u64,
+    launched: usize,
+}
+
+impl<'a> Encoder<'a> {
+    fn new(engine: &'a GpuEngine, pipelines: &'a mut Pipelines) -> Self {
+        let commands = engine.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        Self { engine, pipelines, commands, pass: None, work: 0, launched: 0 }
+    }
+
+    fn load_uniforms(&mut self, uploads: &staging::Upload, from: u64, bytes: u64) {
+        let target = self.pipelines.uniforms(&self.engine.device, bytes);
+        self.commands.copy_buffer_to_buffer(uploads.buffer(), from, &target, 0, bytes);
+    }
+
+    fn launch(&mut self, launch: &Launch) -> Result<()> {
+        // Counted even if nothing runs: the place of its parameters in the uniform buffer is taken.
+        let position = self.launched;
+        self.launched += 1;
+        if launch.workgroups == 0 {
+            return Ok(());
+        }
+        if self.work > WORK_PER_SUBMISSION {
+            self.submit();
+        }
+        self.work += launch.work;
+        let pass = self.pass.get_or_insert_with(|| {
+            self.commands.begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime()
+        });
+        self.pipelines.encode(&self.engine.device, pass, launch, position)
+    }
+
+    fn copy(&mut self, from: &wgpu::Buffer, from_offset: u64, to: &wgpu::Buffer, to_offset: u64, bytes: u64) {
+        self.pass = None;
+        self.commands.copy_buffer_to_buffer(from, from_offset, to, to_offset, bytes);
+    }
+
+    fn clear(&mut self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) {
+        self.pass = None;
+        self.commands.clear_buffer(buffer, offset, Some(bytes));
+    }
+
+    fn submit(&mut self) -> wgpu::SubmissionIndex {
+        self.pass = None;
+        self.work = 0;
+        let next = self.engine.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let commands = std::mem::replace(&mut self.commands, next);
+        self.engine.queue.submit([commands.finish()])
+    }
+
+    fn finish(mut self) -> wgpu::SubmissionIndex {
+        self.submit()
+    }
+}

@@ -1,0 +1,328 @@
+//! Floor 0: buffers, recordings and the two engines that run them.
+//!
+//! A step is recorded once, as data ([`Recording`]): kernels with their typed arguments. The GPU engine encodes it
+//! for wgpu, the CPU engine runs each kernel's twin on threads. This room knows no mathematics.
+
+mod cpu;
+pub mod dense;
+mod gpu;
+mod recording;
+pub mod shader;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::{Error, Result};
+pub use gpu::adapters::{AdapterSummary, list_adapters};
+pub use recording::{Access, Command, Constants, Fused, Kernel, Launch, Recording, Ticket, TwinCall, words_of};
+
+/// How a device is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceOptions {
+    /// GPU: let naga guard every access and loop. Slower; wrong accesses then show as wrong numbers, not as crashes.
+    pub checked: bool,
+    /// GPU: pass launch parameters as immediates where the adapter has them; otherwise in a uniform buffer.
+    pub immediates: bool,
+    /// CPU: run the one-pass twin of fused groups. Without, each member's own twin runs.
+    pub fused: bool,
+    /// CPU: number of threads; 0 takes what the machine offers. Results do not depend on it.
+    pub threads: usize,
+}
+
+impl Default for DeviceOptions {
+    fn default() -> Self {
+        Self { checked: false, immediates: true, fused: true, threads: 0 }
+    }
+}
+
+/// What kind of device runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceKind {
+    /// A GPU with its own memory.
+    DiscreteGpu,
+    /// A GPU that shares the processor's memory.
+    IntegratedGpu,
+    /// A GPU passed through to a virtual machine, or one whose kind the driver does not tell.
+    OtherGpu,
+    /// The CPU engine.
+    Cpu,
+    /// A GPU driver that computes on the processor, such as lavapipe.
+    SoftwareGpu,
+}
+
+/// A place where recordings run: the CPU engine or one wgpu adapter.
+pub struct Device {
+    engine: Engine,
+    name: String,
+    kind: DeviceKind,
+}
+
+enum Engine {
+    Cpu(cpu::CpuEngine),
+    Gpu(Box<gpu::GpuEngine>),
+}
+
+impl Device {
+    /// Opens the device that `wanted` names: `cpu`, an adapter's number in `regrow devices`, or a part of its
+    /// name. Without a name: a discrete GPU, an integrated one, another one, else the CPU; never software Vulkan.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when nothing matches (the message lists what there is) or the driver refuses.
+    pub fn open(wanted: Option<&str>, options: DeviceOptions) -> Result<Self> {
+        match wanted {
+            Some(name) if name.eq_ignore_ascii_case("cpu") => Self::cpu(options),
+            Some(name) if !name.eq_ignore_ascii_case("auto") => Self::gpu(Some(name), options),
+            _ => match gpu::adapters::best_hardware() {
+                Some(adapter) => {
+                    let engine = gpu::GpuEngine::new(&adapter, options)?;
+                    Ok(Self::from_gpu(engine))
+                }
+                None => Self::cpu(options),
+            },
+        }
+    }
+
+    /// Opens the CPU engine.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when its threads cannot be started.
+    pub fn cpu(options: DeviceOptions) -> Result<Self> {
+        let engine = cpu::CpuEngine::new(options)?;
+        let name = format!("CPU ({} threads, {})", engine.threads(), cpu::instruction_set());
+        Ok(Self { engine: Engine::Cpu(engine), name, kind: DeviceKind::Cpu })
+    }
+
+    /// Opens a wgpu adapter by number or part of its name; `None` takes the first of any kind, software included.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when nothing matches or the driver refuses.
+    pub fn gpu(wanted: Option<&str>, options: DeviceOptions) -> Result<Self> {
+        let adapter = gpu::adapters::find(wanted)?;
+        Ok(Self::from_gpu(gpu::GpuEngine::new(&adapter, options)?))
+    }
+
+    fn from_gpu(engine: gpu::GpuEngine) -> Self {
+        let summary = engine.summary();
+        let (name, kind) = (format!("{} ({}, {})", summary.name, summary.backend, summary.driver), summary.kind);
+        Self { engine: Engine::Gpu(Box::new(engine)), name, kind }
+    }
+
+    /// A line that names the device and its driver.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What kind of device this is.
+    #[must_use]
+    pub fn kind(&self) -> DeviceKind {
+        self.kind
+    }
+
+    /// Whether fused groups run as one pass, so that what only their members need can be left out.
+    #[must_use]
+    pub fn runs_fused(&self) -> bool {
+        matches!(&self.engine, Engine::Cpu(engine) if engine.fused())
+    }
+
+    /// The most bytes that one buffer may have here: the binding limit of the adapter.
+    #[must_use]
+    pub fn max_buffer_bytes(&self) -> u64 {
+        match &self.engine {
+            Engine::Cpu(_) => CPU_BLOCK_BYTES,
+            Engine::Gpu(engine) => engine.max_binding_bytes(),
+        }
+    }
+
+    /// Makes a zeroed buffer of at least `bytes` bytes (rounded up to 16).
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device has not that much memory; the message names the buffer.
+    pub fn allocate(&self, label: &str, bytes: u64) -> Result<Buffer> {
+        let bytes = bytes.max(1).next_multiple_of(16);
+        let storage = match &self.engine {
+            Engine::Cpu(_) => Storage::Cpu(cpu::allocate(label, bytes)?),
+            Engine::Gpu(engine) => Storage::Gpu(engine.allocate(label, bytes)?),
+        };
+        let id = NEXT_BUFFER.fetch_add(1, Ordering::Relaxed);
+        Ok(Buffer(Arc::new(BufferInner { id, bytes, label: label.to_owned(), storage })))
+    }
+
+    /// A buffer that holds `data`.
+    ///
+    /// # Errors
+    /// As [`Device::allocate`].
+    pub fn upload<T: bytemuck::Pod>(&self, label: &str, data: &[T]) -> Result<Buffer> {
+        let buffer = self.allocate(label, size_of_val(data) as u64)?;
+        self.write(&buffer, 0, bytemuck::cast_slice(data))?;
+        Ok(buffer)
+    }
+
+    /// Overwrites `data.len()` bytes (a multiple of 4) from byte `offset` on, before whatever is submitted next.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device is lost.
+    pub fn write(&self, buffer: &Buffer, offset: u64, data: &[u8]) -> Result<()> {
+        buffer.check_range(offset, data.len() as u64);
+        match (&self.engine, &buffer.0.storage) {
+            (Engine::Cpu(_), Storage::Cpu(words)) => cpu::write(words, offset, data),
+            (Engine::Gpu(engine), Storage::Gpu(target)) => engine.write(target, offset, data),
+            _ => Err(foreign(buffer)),
+        }
+    }
+
+    /// Runs a recording. On a GPU this returns as soon as the work is queued.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when a shader does not compile, memory runs out, or the device is lost.
+    pub fn submit(&self, recording: Recording) -> Result<()> {
+        match &self.engine {
+            Engine::Cpu(engine) => engine.run(recording),
+            Engine::Gpu(engine) => engine.run(recording),
+        }
+    }
+
+    /// Waits for all that was submitted and reads `bytes` bytes from byte `offset` on.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device is lost.
+    pub fn read(&self, buffer: &Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
+        let mut recording = Recording::new();
+        let ticket = recording.read_back(&buffer.range(offset, bytes));
+        self.submit(recording)?;
+        self.collect(ticket)
+    }
+
+    /// [`Device::read`] as `count` values of type `T` from the buffer's beginning.
+    ///
+    /// # Errors
+    /// As [`Device::read`].
+    pub fn read_vec<T: bytemuck::Pod>(&self, buffer: &Buffer, count: usize) -> Result<Vec<T>> {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let wanted = size_of::<T>() * count;
+        let bytes = self.read(buffer, 0, (wanted as u64).next_multiple_of(4))?;
+        Ok(bytemuck::pod_collect_to_vec(&bytes[..wanted]))
+    }
+
+    /// Waits for the readback behind `ticket`.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device is lost.
+    pub fn collect(&self, ticket: Ticket) -> Result<Vec<u8>> {
+        match &self.engine {
+            Engine::Cpu(_) => ticket.take_ready(),
+            Engine::Gpu(engine) => engine.collect(ticket),
+        }
+    }
+
+    /// Waits until everything submitted has run.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device is lost.
+    pub fn wait(&self) -> Result<()> {
+        match &self.engine {
+            Engine::Cpu(_) => Ok(()),
+            Engine::Gpu(engine) => engine.wait(),
+        }
+    }
+}
+
+/// Blocks of label-sized tensors stay below this on the CPU too: a block is the unit of work there as well.
+const CPU_BLOCK_BYTES: u64 = 128 << 20;
+
+static NEXT_BUFFER: AtomicU64 = AtomicU64::new(1);
+
+fn foreign(buffer: &Buffer) -> Error {
+    Error::Device(format!("buffer `{}` belongs to another device", buffer.label()))
+}
+
+/// Memory on a device, shared by whoever holds a clone.
+#[derive(Clone)]
+pub struct Buffer(Arc<BufferInner>);
+
+struct BufferInner {
+    id: u64,
+    bytes: u64,
+    label: String,
+    storage: Storage,
+}
+
+enum Storage {
+    Cpu(cpu::Words),
+    Gpu(gpu::GpuBuffer),
+}
+
+impl Buffer {
+    /// Size in bytes, a multiple of 16.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes
+    }
+
+    /// What the buffer is for, as messages name it.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.0.label
+    }
+
+    /// The whole buffer as an argument of a launch.
+    #[must_use]
+    pub fn whole(&self) -> Slice {
+        Slice { buffer: self.clone(), offset: 0, bytes: self.bytes() }
+    }
+
+    /// A range in bytes; as a launch's argument its offset must be a multiple of [`SLICE_ALIGNMENT`].
+    ///
+    /// # Panics
+    /// When the range ends beyond the buffer or is not made of whole words.
+    #[must_use]
+    pub fn range(&self, offset: u64, bytes: u64) -> Slice {
+        self.check_range(offset, bytes);
+        Slice { buffer: self.clone(), offset, bytes }
+    }
+
+    fn check_range(&self, offset: u64, bytes: u64) {
+        assert!(
+            offset.is_multiple_of(4)
+                && bytes.is_multiple_of(4)
+                && offset.checked_add(bytes).is_some_and(|end| end <= self.bytes()),
+            "range {offset}+{bytes} of buffer `{}` of {} bytes",
+            self.label(),
+            self.bytes()
+        );
+    }
+}
+
+impl std::fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({} bytes)", self.label(), self.bytes())
+    }
+}
+
+/// Offsets of slices that are bound to kernels are multiples of this (the largest minimum of any adapter).
+pub const SLICE_ALIGNMENT: u64 = 256;
+
+/// A range of a buffer.
+#[derive(Clone, Debug)]
+pub struct Slice {
+    buffer: Buffer,
+    offset: u64,
+    bytes: u64,
+}
+
+impl Slice {
+    /// Size in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl From<&Buffer> for Slice {
+    fn from(buffer: &Buffer) -> Self {
+        buffer.whole()
+    }
+}

@@ -1,0 +1,110 @@
+//! From `shaders/*.wgsl` to the text that a driver gets: imports, constants, parameters.
+//!
+//! A shader is plain WGSL with three conventions:
+//! * `//!import name` is replaced by `shaders/shared/name.wgsl`;
+//! * `const NAME: u32 = 4u;` lines are defaults; a launch gives other values to select a variant;
+//! * `var<immediate> params: Params;` becomes a uniform buffer in group 1 where there are no immediates.
+
+use std::fmt::Write;
+
+use super::{Constants, Kernel};
+use crate::error::{Error, Result};
+
+/// The line that declares a shader's parameters.
+const IMMEDIATE: &str = "var<immediate> params: Params;";
+/// What it becomes on adapters without immediates.
+const UNIFORM: &str = "@group(1) @binding(0) var<uniform> params: Params;";
+
+/// What shaders may import, by name.
+const SHARED: &[(&str, &str)] = &[
+    ("linear", include_str!("../../shaders/shared/linear.wgsl")),
+    ("random", include_str!("../../shaders/shared/random.wgsl")),
+    ("optimizer", include_str!("../../shaders/shared/optimizer.wgsl")),
+    ("fan_in", include_str!("../../shaders/shared/fan_in.wgsl")),
+];
+
+/// The WGSL text of a kernel in one variant, complete by itself.
+///
+/// # Errors
+/// [`Error::Device`] when an import or a constant does not exist: a defect of the program.
+pub fn expand(kernel: &Kernel, constants: &[(&'static str, u32)], immediates: bool) -> Result<String> {
+    let mut out = String::with_capacity(kernel.source.len() * 2);
+    let mut used = vec![false; constants.len()];
+    append(kernel.name, kernel.source, constants, &mut used, immediates, &mut out)?;
+    if let Some(i) = used.iter().position(|used| !used) {
+        return Err(Error::Device(format!("shader {} has no constant {}", kernel.name, constants[i].0)));
+    }
+    Ok(out)
+}
+
+fn append(
+    name: &str,
+    source: &str,
+    constants: &[(&'static str, u32)],
+    used: &mut [bool],
+    immediates: bool,
+    out: &mut String,
+) -> Result<()> {
+    for line in source.lines() {
+        if let Some(import) = line.strip_prefix("//!import ") {
+            let found = SHARED.iter().find(|(shared, _)| *shared == import.trim());
+            let Some((_, text)) = found else {
+                return Err(Error::Device(format!("shader {name} imports {import}, which does not exist")));
+            };
+            append(name, text, constants, used, immediates, out)?;
+        } else if line == IMMEDIATE && !immediates {
+            out.push_str(UNIFORM);
+            out.push('\n');
+        } else if let Some(i) = constant_of(line, constants) {
+            used[i] = true;
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "const {}: u32 = {}u;", constants[i].0, constants[i].1);
+        } else {
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    Ok(())
+}
+
+/// Which of the constants this line declares.
+fn constant_of(line: &str, constants: &[(&'static str, u32)]) -> Option<usize> {
+    let name = line.strip_prefix("const ")?.split(": u32 =").next()?;
+    constants.iter().position(|(key, _)| *key == name)
+}
+
+/// A file name for a variant: `kernel` or `kernel.NAME_value.NAME_value`.
+#[must_use]
+pub fn variant_name(kernel: &Kernel, constants: &Constants) -> String {
+    constants.iter().fold(kernel.name.to_owned(), |name, (key, value)| {
+        format!("{name}.{}_{value}", key.to_lowercase())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLE: Kernel = Kernel {
+        name: "sample",
+        source: "const TILE: u32 = 4u;\nvar<immediate> params: Params;\nlet x = TILE;",
+        bindings: &[],
+        twin: |_| {},
+        variants: Vec::new,
+    };
+
+    #[test]
+    fn constants_and_parameters_are_replaced() {
+        let text = expand(&SAMPLE, &[("TILE", 9)], false).unwrap();
+        assert_eq!(
+            text,
+            "const TILE: u32 = 9u;\n@group(1) @binding(0) var<uniform> params: Params;\nlet x = TILE;\n"
+        );
+        assert_eq!(variant_name(&SAMPLE, &vec![("TILE", 9)]), "sample.tile_9");
+    }
+
+    #[test]
+    fn unknown_constants_are_refused() {
+        assert!(expand(&SAMPLE, &[("TILES", 9)], true).is_err());
+    }
+}

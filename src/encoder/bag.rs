@@ -1,0 +1,237 @@
+//! Bag of tokens: mean of the embeddings, LayerNorm, optional hidden layers with GELU.
+
+use super::{Encoder, PackedTokens, Parameter};
+use crate::device::{Buffer, Device, Recording, Slice};
+use crate::error::{Error, Result};
+use crate::kernels::matmul::Layout;
+use crate::kernels::{
+    bag_forward, column_sum, embedding_gradient, embedding_update, gelu, layer_norm, layer_norm_backward,
+    layer_norm_parameters, matmul, optimizer_step,
+};
+use crate::optimize::{Rates, Rule};
+use crate::random::{Purpose, unit, words};
+
+/// What a bag of tokens is made of.
+#[derive(Clone, Debug)]
+pub struct BagOptions {
+    /// Tokens in the vocabulary, V.
+    pub vocabulary: usize,
+    /// Width of the embeddings, H.
+    pub dim: usize,
+    /// Widths of the hidden layers; the last is the number of features. Without any, H is.
+    pub hidden: Vec<usize>,
+    /// Added to the variance by LayerNorm.
+    pub norm_epsilon: f32,
+    /// Largest batch.
+    pub max_batch: usize,
+    /// Most different tokens in a training batch.
+    pub max_unique: usize,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Update rule; it decides which states are kept.
+    pub rule: Rule,
+}
+
+/// The encoder on a device.
+pub struct Bag {
+    options: BagOptions,
+    /// Embedding, γ, β, then weight and bias of each hidden layer.
+    parameters: Vec<Parameter>,
+    /// Gradients of `parameters`; that of the embedding has only the rows of the batch's tokens.
+    gradients: Vec<Buffer>,
+    pooled: Buffer,
+    stats: Buffer,
+    /// Output of LayerNorm, then of each hidden layer; [B, width].
+    outputs: Vec<Buffer>,
+    /// Hidden layers before GELU.
+    before_gelu: Vec<Buffer>,
+    /// Gradients of `pooled`, of `outputs`.
+    dpooled: Buffer,
+    doutputs: Vec<Buffer>,
+    dbefore_gelu: Vec<Buffer>,
+}
+
+impl Bag {
+    /// Allocates the encoder with starting values: embeddings and hidden weights normal with deviation 1/√width of
+    /// their input, γ = 1, everything else 0.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when a width is 0; [`Error::Device`] when it does not fit.
+    pub fn new(device: &Device, options: BagOptions) -> Result<Self> {
+        let widths = [&[options.dim], &options.hidden[..]].concat();
+        if widths.contains(&0) {
+            return Err(Error::config("encoder.dim", "widths of the encoder must be at least 1"));
+        }
+        let mut parameters = vec![
+            parameter(device, &options, "encoder.embedding.weight", vec![options.vocabulary, options.dim])?,
+            parameter(device, &options, "encoder.norm.weight", vec![options.dim])?,
+            parameter(device, &options, "encoder.norm.bias", vec![options.dim])?,
+        ];
+        device.write(&parameters[1].values, 0, bytemuck::cast_slice(&vec![1.0_f32; options.dim]))?;
+        for (i, pair) in widths.windows(2).enumerate() {
+            let name = |what: &str| format!("encoder.hidden.{i}.{what}");
+            parameters.push(parameter(device, &options, &name("weight"), vec![pair[1], pair[0]])?);
+            parameters.push(parameter(device, &options, &name("bias"), vec![pair[1]])?);
+        }
+        for (stream, tensor) in parameters.iter().enumerate().filter(|(_, p)| p.shape.len() == 2) {
+            let deviation = 1.0 / (tensor.shape[1] as f32).sqrt();
+            let values = normal(options.seed, stream as u32, tensor.len(), deviation);
+            device.write(&tensor.values, 0, bytemuck::cast_slice(&values))?;
+        }
+        let gradient_bytes = |tensor: &Parameter| match tensor.shape[..] {
+            [vocabulary, dim] if vocabulary == options.vocabulary && tensor.name.contains("embedding") => {
+                options.max_unique.min(vocabulary) * dim * 4
+            }
+            _ => tensor.len() * 4,
+        };
+        let rows = |label: &str, width: usize| device.allocate(label, (options.max_batch * width * 4) as u64);
+        let all = |label: &str, widths: &[usize]| {
+            widths.iter().map(|width| rows(label, *width)).collect::<Result<Vec<_>>>()
+        };
+        Ok(Self {
+            gradients: parameters
+                .iter()
+                .map(|p| device.allocate(&format!("gradient of {}", p.name), gradient_bytes(p) as u64))
+                .collect::<Result<_>>()?,
+            pooled: rows("pooled embeddings", options.dim)?,
+            stats: rows("norm statistics", 2)?,
+            outputs: all("encoder outputs", &widths)?,
+            before_gelu: all("hidden before GELU", &options.hidden)?,
+            dpooled: rows("gradient of pooled embeddings", options.dim)?,
+            doutputs: all("gradient of encoder outputs", &widths)?,
+            dbefore_gelu: all("gradient of hidden before GELU", &options.hidden)?,
+            parameters,
+            options,
+        })
+    }
+
+    fn width(&self, layer: usize) -> usize {
+        if layer == 0 { self.options.dim } else { self.options.hidden[layer - 1] }
+    }
+
+    fn values(&self, parameter: usize) -> Slice {
+        (&self.parameters[parameter].values).into()
+    }
+
+    fn gradient(&self, parameter: usize) -> Slice {
+        (&self.gradients[parameter]).into()
+    }
+}
+
+fn parameter(device: &Device, options: &BagOptions, name: &str, shape: Vec<usize>) -> Result<Parameter> {
+    let bytes = shape.iter().product::<usize>() as u64 * 4;
+    let state = |number| if options.rule.states() >= number { bytes } else { 0 };
+    Ok(Parameter {
+        values: device.allocate(name, bytes)?,
+        first: device.allocate(&format!("first moment of {name}"), state(1))?,
+        second: device.allocate(&format!("second moment of {name}"), state(2))?,
+        name: name.to_owned(),
+        shape,
+    })
+}
+
+/// `count` normal numbers (Box–Muller) of a stream of the seed.
+fn normal(seed: u64, stream: u32, count: usize, deviation: f32) -> Vec<f32> {
+    let mut values = Vec::with_capacity(count + 3);
+    for i in 0..count.div_ceil(4) {
+        let words = words(seed, Purpose::EncoderInit, 0, i as u32, stream);
+        for pair in words.chunks_exact(2) {
+            // 1 - u lies in (0, 1], so that its logarithm is finite.
+            let radius = (-2.0 * (1.0 - f64::from(unit(pair[0]))).ln()).sqrt();
+            let (sine, cosine) = (std::f64::consts::TAU * f64::from(unit(pair[1]))).sin_cos();
+            values.extend([(radius * cosine) as f32 * deviation, (radius * sine) as f32 * deviation]);
+        }
+    }
+    values.truncate(count);
+    values
+}
+
+impl Encoder for Bag {
+    fn features(&self) -> usize {
+        self.width(self.options.hidden.len())
+    }
+
+    fn forward(&self, recording: &mut Recording, batch: &PackedTokens) -> Slice {
+        let (rows, dim) = (batch.batch, self.options.dim);
+        let pooled = Slice::from(&self.pooled);
+        let bindings = [&self.values(0), &batch.tokens, &batch.offsets, &pooled];
+        recording.launch(bag_forward::launch(rows, batch.count, dim, bindings));
+        let (normed, stats) = (Slice::from(&self.outputs[0]), Slice::from(&self.stats));
+        let bindings = [&pooled, &self.values(1), &self.values(2), &normed, &stats];
+        recording.launch(layer_norm::launch(rows, dim, self.options.norm_epsilon, bindings));
+        for layer in 0..self.options.hidden.len() {
+            let (k, n) = (self.width(layer), self.width(layer + 1));
+            let (input, before) = (Slice::from(&self.outputs[layer]), Slice::from(&self.before_gelu[layer]));
+            let (weight, bias) = (self.values(3 + 2 * layer), self.values(4 + 2 * layer));
+            recording.launch(matmul::launch([rows, n, k], Layout::Nt, &input, &weight, Some(&bias), &before));
+            recording.launch(gelu::forward(rows * n, &before, &(&self.outputs[layer + 1]).into()));
+        }
+        (&self.outputs[self.options.hidden.len()]).into()
+    }
+
+    fn feature_gradient(&self, _batch: usize) -> Slice {
+        (&self.doutputs[self.options.hidden.len()]).into()
+    }
+
+    fn backward(&self, recording: &mut Recording, batch: &PackedTokens) {
+        let (rows, dim) = (batch.batch, self.options.dim);
+        for layer in (0..self.options.hidden.len()).rev() {
+            let (k, n) = (self.width(layer), self.width(layer + 1));
+            let [before, dbefore] = [&self.before_gelu[layer], &self.dbefore_gelu[layer]].map(Slice::from);
+            let [input, dinput, doutput] =
+                [&self.outputs[layer], &self.doutputs[layer], &self.doutputs[layer + 1]].map(Slice::from);
+            recording.launch(gelu::backward(rows * n, &before, &doutput, &dbefore));
+            let (dweight, dbias) = (self.gradient(3 + 2 * layer), self.gradient(4 + 2 * layer));
+            recording.launch(matmul::launch([n, k, rows], Layout::Tn, &dbefore, &input, None, &dweight));
+            recording.launch(column_sum::launch(rows, n, &dbefore, &dbias));
+            let weight = self.values(3 + 2 * layer);
+            recording.launch(matmul::launch([rows, k, n], Layout::Nn, &dbefore, &weight, None, &dinput));
+        }
+        let [pooled, stats, dnormed, dpooled] =
+            [&self.pooled, &self.stats, &self.doutputs[0], &self.dpooled].map(Slice::from);
+        let (dgamma, dbeta) = (self.gradient(1), self.gradient(2));
+        let bindings = [&pooled, &stats, &dnormed, &dgamma, &dbeta];
+        recording.launch(layer_norm_parameters::launch(rows, dim, bindings));
+        let bindings = [&pooled, &stats, &self.values(1), &dnormed, &dpooled];
+        recording.launch(layer_norm_backward::launch(rows, dim, bindings));
+        let gradient = self.gradient(0);
+        let bindings = [&dpooled, &batch.offsets, &batch.bucket_offsets, &batch.bucket_rows, &gradient];
+        recording.launch(embedding_gradient::launch(batch.unique, batch.count, dim, bindings));
+    }
+
+    fn update(&self, recording: &mut Recording, batch: &PackedTokens, rates: Rates) {
+        let rule = self.options.rule;
+        for (i, tensor) in self.parameters.iter().enumerate() {
+            let [values, first, second] = [&tensor.values, &tensor.first, &tensor.second].map(Slice::from);
+            let gradient = self.gradient(i);
+            if i == 0 {
+                let (vocabulary, dim) = (self.options.vocabulary, self.options.dim);
+                let bindings = [&gradient, &batch.unique_tokens, &values, &first, &second];
+                recording.launch(embedding_update::launch(vocabulary, dim, batch.unique, rule, rates, bindings));
+            } else {
+                // Neither norms nor biases decay: only matrices do.
+                let rates = if tensor.shape.len() == 2 { rates } else { rates.without_decay() };
+                let bindings = [&gradient, &values, &first, &second];
+                recording.launch(optimizer_step::launch(tensor.len(), rule, rates, bindings));
+            }
+        }
+    }
+
+    fn rule(&self) -> Rule {
+        self.options.rule
+    }
+
+    fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    fn describe(&self) -> serde_json::Value {
+        serde_json::json!({
+            "kind": "bag",
+            "dim": self.options.dim,
+            "norm_epsilon": self.options.norm_epsilon,
+            "hidden": self.options.hidden,
+            "vocabulary": self.options.vocabulary,
+        })
+    }
+}

@@ -1,0 +1,319 @@
+//! The classifier's step over a block of labels in one pass, on the CPU: what `fan_in_dlogits`,
+//! `fan_in_feature_gradient`, `fan_in_update`, `bias_update` and `loss_sum` do one after the other.
+//!
+//! Each label's weights are read once and written once; its logits live in a row of B numbers and are gone before
+//! the next label. The features' gradient is gathered in a fixed number of partial sums, whatever the number of
+//! threads, and these are added in order.
+
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::fan_in_dlogits::{Block, Loss, loss_row, positives_of};
+use super::optimizer::{Rates, Rule, state_chunks, step_slices};
+use super::{columns_of, index_words};
+use crate::device::{Access, Fused, TwinCall, words_of};
+
+/// Parts into which a block's labels are cut; each has its own partial gradient of the features.
+pub const PARTS: usize = 32;
+
+/// A part has at least so many labels, else its partial gradient costs more than its labels.
+pub const MIN_PART_ROWS: usize = 128;
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Params {
+    rows: u32,
+    first_label: u32,
+    fan_in: u32,
+    index_words: u32,
+    group: u32,
+    batch: u32,
+    columns: u32,
+    positives: u32,
+    features: u32,
+    hinge: u32,
+    rule: u32,
+    place: u32,
+    train_bias: u32,
+    scale: f32,
+    loss_scale: f32,
+    rates: Rates,
+}
+
+/// The one-pass form. Bindings: x, indices, positives; weights, bias, states of the weights (2), of the bias (2),
+/// partial gradients [[`PARTS`], D, columns], dx, the ring of losses.
+pub static FUSED: Fused = Fused {
+    name: "fan_in_sweep",
+    bindings: &[
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::Write,
+        Access::Write,
+        Access::Write,
+        Access::Write,
+        Access::Write,
+        Access::Write,
+        Access::Write,
+        Access::Write,
+        Access::Write,
+    ],
+    twin,
+};
+
+/// The parameters of [`FUSED`].
+#[must_use]
+pub fn params(
+    block: Block,
+    features: usize,
+    positives: usize,
+    loss: Loss,
+    scale: f32,
+    loss_scale: f32,
+    place: usize,
+    rule: Rule,
+    rates: Rates,
+    train_bias: bool,
+) -> Vec<u32> {
+    words_of(&Params {
+        rows: block.rows as u32,
+        first_label: block.first_label as u32,
+        fan_in: block.fan_in as u32,
+        index_words: index_words(block.fan_in) as u32,
+        group: block.group as u32,
+        batch: block.batch as u32,
+        columns: columns_of(block.batch) as u32,
+        positives: positives as u32,
+        features: features as u32,
+        hinge: u32::from(loss == Loss::SquaredHinge),
+        rule: rule as u32,
+        place: place as u32,
+        train_bias: u32::from(train_bias),
+        scale,
+        loss_scale,
+        rates,
+    })
+}
+
+/// A run of labels and everything that belongs to them.
+struct Part<'a> {
+    p: &'a Params,
+    x: &'a [f32],
+    indices: &'a [u16],
+    positives: &'a [[u32; 2]],
+    first_row: usize,
+    weights: &'a mut [f32],
+    bias: &'a mut [f32],
+    first: &'a mut [f32],
+    second: &'a mut [f32],
+    bias_first: &'a mut [f32],
+    bias_second: &'a mut [f32],
+    dx: &'a mut [f32],
+}
+
+fn twin(call: &mut TwinCall<'_>) {
+    let p: Params = call.params();
+    let rule = Rule::from_constant(p.rule);
+    let (x, indices) = (call.read::<f32>(0), call.read::<u16>(1));
+    let positives = &call.read::<[u32; 2]>(2)[..p.positives as usize];
+    let (rows, fan_in) = (p.rows as usize, p.fan_in as usize);
+    let area = p.features as usize * p.columns as usize;
+    let weights = &mut call.write::<f32>(3)[..rows * fan_in];
+    let bias = &mut call.write::<f32>(4)[..rows];
+    // Whole groups in a part, so that a part's first row starts a row of indices.
+    let part_rows = rows.div_ceil(PARTS).max(MIN_PART_ROWS).next_multiple_of(p.group as usize);
+    let parts = rows.div_ceil(part_rows);
+    let has = |state: usize| rule.states() >= state;
+    let first = state_chunks(call.write(5), has(1), part_rows * fan_in, parts);
+    let second = state_chunks(call.write(6), has(2), part_rows * fan_in, parts);
+    let bias_first = state_chunks(call.write(7), has(1), part_rows, parts);
+    let bias_second = state_chunks(call.write(8), has(2), part_rows, parts);
+    let partial = &mut call.write::<f32>(9)[..parts * area];
+    let dx = &mut call.write::<f32>(10)[..area];
+    let losses = call.write::<f32>(11);
+
+    let tasks = weights
+        .par_chunks_mut(part_rows * fan_in)
+        .zip(bias.par_chunks_mut(part_rows))
+        .zip(first)
+        .zip(second)
+        .zip(bias_first)
+        .zip(bias_second)
+        .zip(partial.par_chunks_mut(area))
+        .enumerate();
+    let part_losses: Vec<f64> = tasks
+        .map(|(part, ((((((weights, bias), first), second), bias_first), bias_second), dx))| {
+            dx.fill(0.0);
+            let first_row = part * part_rows;
+            let part =
+                Part { p: &p, x, indices, positives, first_row, weights, bias, first, second, bias_first, bias_second, dx };
+            pulp::Arch::new().dispatch(part)
+        })
+        .collect();
+
+    let partial = &*partial;
+    dx.par_chunks_mut(p.columns as usize * 8).enumerate().for_each(|(chunk, dx)| {
+        let at = chunk * p.columns as usize * 8;
+        for part in partial.chunks_exact(area) {
+            dx.iter_mut().zip(&part[at..]).for_each(|(dx, partial)| *dx += partial);
+        }
+    });
+    losses[p.place as usize] += p.loss_scale * part_losses.iter().sum::<f64>() as f32;
+}
+
+impl WithSimd for Part<'_> {
+    /// Sum of the losses of the part's labels.
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f64 {
+        let p = self.p;
+        let rule = Rule::from_constant(p.rule);
+        let (fan_in, columns) = (p.fan_in as usize, p.columns as usize);
+        let (x, _) = S::as_simd_f32s(self.x);
+        let (dx, _) = S::as_mut_simd_f32s(self.dx);
+        let stride = columns / S::F32_LANES;
+        let mut row_values = vec![0.0_f32; columns];
+        let mut gradients = vec![0.0_f32; fan_in];
+        let mut bias_gradients = vec![0.0_f32; self.bias.len()];
+        let first_label = p.first_label + self.first_row as u32;
+        let mut positives = &self.positives[self.positives.partition_point(|pair| pair[0] < first_label)..];
+        let mut total = 0.0_f64;
+        for row in 0..self.bias.len() {
+            let weights = &mut self.weights[row * fan_in..][..fan_in];
+            let index_row = (self.first_row + row) / p.group as usize;
+            let indices = &self.indices[index_row * p.index_words as usize * 2..][..fan_in];
+            let (z, _) = S::as_mut_simd_f32s(&mut row_values);
+            logits(simd, x, stride, weights, indices, self.bias[row], z);
+
+            let mine = positives_of(positives, first_label + row as u32);
+            positives = &positives[mine.len()..];
+            let z = &mut row_values[..];
+            total += f64::from(if p.hinge == 1 {
+                loss_row::<true>(z, p.batch as usize, mine, p.scale)
+            } else {
+                loss_row::<false>(z, p.batch as usize, mine, p.scale)
+            });
+
+            let (g, _) = S::as_simd_f32s(&row_values);
+            gradients.fill(0.0);
+            let mut bias_sum = simd.splat_f32s(0.0);
+            for g in g {
+                bias_sum = simd.add_f32s(bias_sum, *g);
+            }
+            bias_gradients[row] = simd.reduce_sum_f32s(bias_sum);
+            backward(simd, x, dx, stride, weights, indices, g, &mut gradients);
+
+            let states = |state: usize| if rule.states() >= state { row * fan_in..(row + 1) * fan_in } else { 0..0 };
+            let (first, second) = (&mut self.first[states(1)], &mut self.second[states(2)]);
+            step_slices(rule, &p.rates, weights, &gradients, first, second);
+        }
+        if p.train_bias == 1 {
+            let rates = p.rates.without_decay();
+            step_slices(rule, &rates, self.bias, &bias_gradients, self.bias_first, self.bias_second);
+        }
+        total
+    }
+}
+
+/// z[b] = bias + Σ_f w[f] · x[indices[f], b], in chunks of samples that stay in registers.
+#[inline(always)]
+pub(super) fn logits<S: Simd>(
+    simd: S,
+    x: &[S::f32s],
+    stride: usize,
+    weights: &[f32],
+    indices: &[u16],
+    bias: f32,
+    z: &mut [S::f32s],
+) {
+    let mut at = 0;
+    while at + 8 <= stride {
+        logits_chunk::<S, 8>(simd, x, stride, at, weights, indices, bias, z);
+        at += 8;
+    }
+    if at + 4 <= stride {
+        logits_chunk::<S, 4>(simd, x, stride, at, weights, indices, bias, z);
+        at += 4;
+    }
+    while at < stride {
+        logits_chunk::<S, 1>(simd, x, stride, at, weights, indices, bias, z);
+        at += 1;
+    }
+}
+
+#[inline(always)]
+fn logits_chunk<S: Simd, const N: usize>(
+    simd: S,
+    x: &[S::f32s],
+    stride: usize,
+    at: usize,
+    weights: &[f32],
+    indices: &[u16],
+    bias: f32,
+    z: &mut [S::f32s],
+) {
+    let mut sums = [simd.splat_f32s(bias); N];
+    for (w, i) in weights.iter().zip(indices) {
+        let w = simd.splat_f32s(*w);
+        let x = &x[usize::from(*i) * stride + at..][..N];
+        for (sum, x) in sums.iter_mut().zip(x) {
+            *sum = simd.mul_add_e_f32s(w, *x, *sum);
+        }
+    }
+    z[at..at + N].copy_from_slice(&sums);
+}
+
+/// dx[indices[f], b] += w[f] · g[b] and gradients[f] += Σ_b g[b] · x[indices[f], b], in one walk over the fan-in.
+#[inline(always)]
+fn backward<S: Simd>(
+    simd: S,
+    x: &[S::f32s],
+    dx: &mut [S::f32s],
+    stride: usize,
+    weights: &[f32],
+    indices: &[u16],
+    g: &[S::f32s],
+    gradients: &mut [f32],
+) {
+    let mut at = 0;
+    while at + 8 <= stride {
+        backward_chunk::<S, 8>(simd, x, dx, stride, at, weights, indices, g, gradients);
+        at += 8;
+    }
+    if at + 4 <= stride {
+        backward_chunk::<S, 4>(simd, x, dx, stride, at, weights, indices, g, gradients);
+        at += 4;
+    }
+    while at < stride {
+        backward_chunk::<S, 1>(simd, x, dx, stride, at, weights, indices, g, gradients);
+        at += 1;
+    }
+}
+
+#[inline(always)]
+fn backward_chunk<S: Simd, const N: usize>(
+    simd: S,
+    x: &[S::f32s],
+    dx: &mut [S::f32s],
+    stride: usize,
+    at: usize,
+    weights: &[f32],
+    indices: &[u16],
+    g: &[S::f32s],
+    gradients: &mut [f32],
+) {
+    let mut held = [simd.splat_f32s(0.0); N];
+    held.copy_from_slice(&g[at..at + N]);
+    for ((w, i), gradient) in weights.iter().zip(indices).zip(gradients) {
+        let w = simd.splat_f32s(*w);
+        let base = usize::from(*i) * stride + at;
+        let (x, dx) = (&x[base..][..N], &mut dx[base..][..N]);
+        let mut sums = [simd.splat_f32s(0.0); 2];
+        for n in 0..N {
+            dx[n] = simd.mul_add_e_f32s(w, held[n], dx[n]);
+            sums[n % 2] = simd.mul_add_e_f32s(held[n], x[n], sums[n % 2]);
+        }
+        *gradient += simd.reduce_sum_f32s(simd.add_f32s(sums[0], sums[1]));
+    }
+}

@@ -1,0 +1,86 @@
+//! A digit of the radix selection of the smallest scores: see `shaders/rewire_histogram.wgsl`.
+
+use rayon::prelude::*;
+
+use super::fan_in_dlogits::Block;
+use super::rewire_mask::score_of;
+use super::{WORKGROUP, workgroups};
+use crate::device::{Access, Kernel, Launch, Slice, TwinCall, words_of};
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Params {
+    rows: u32,
+    index_rows: u32,
+    fan_in: u32,
+    group: u32,
+    shift: u32,
+    prefix: u32,
+    score: u32,
+}
+
+/// The kernel.
+pub static KERNEL: Kernel = Kernel {
+    name: "rewire_histogram",
+    source: include_str!("../../shaders/rewire_histogram.wgsl"),
+    bindings: &[Access::Read, Access::Write],
+    twin,
+    variants: || [0, 1].map(|by| vec![("BY_POSITION", by), ("WORKGROUP", WORKGROUP)]).to_vec(),
+};
+
+/// Which connections are counted, and by what.
+#[derive(Clone, Copy, Debug)]
+pub struct Digit {
+    /// Place of the eight bits in the key.
+    pub shift: u32,
+    /// The higher bits that are decided.
+    pub prefix: u32,
+    /// `None`: the key is the score; else the position, among connections with exactly these bits as score.
+    pub equal_score: Option<u32>,
+}
+
+/// Adds to `counts` [256] the connections of a block with each value of a digit.
+pub fn launch(block: Block, digit: Digit, weights: &Slice, counts: &Slice) -> Launch {
+    let params = Params {
+        rows: block.rows as u32,
+        index_rows: block.index_rows() as u32,
+        fan_in: block.fan_in as u32,
+        group: block.group as u32,
+        shift: digit.shift,
+        prefix: digit.prefix,
+        score: digit.equal_score.unwrap_or(0),
+    };
+    Launch {
+        kernel: &KERNEL,
+        constants: vec![("BY_POSITION", u32::from(digit.equal_score.is_some())), ("WORKGROUP", WORKGROUP)],
+        bindings: vec![weights.clone(), counts.clone()],
+        params: words_of(&params),
+        workgroups: workgroups(block.index_rows()),
+        work: (block.rows * block.fan_in) as u64,
+    }
+}
+
+fn twin(call: &mut TwinCall<'_>) {
+    let p: Params = call.params();
+    let by_position = call.constant("BY_POSITION") == 1;
+    let weights = call.read::<f32>(0);
+    let counts = call.write::<u32>(1);
+    let row_counts = |index_row: usize, mut counts: [u32; 256]| {
+        for slot in 0..p.fan_in as usize {
+            let score =
+                score_of(weights, index_row, slot, p.rows as usize, p.fan_in as usize, p.group as usize).to_bits();
+            let key = if by_position { index_row as u32 * p.fan_in + slot as u32 } else { score };
+            let decided = p.shift >= 24 || key >> (p.shift + 8) == p.prefix;
+            if decided && (!by_position || score == p.score) {
+                counts[(key >> p.shift & 255) as usize] += 1;
+            }
+        }
+        counts
+    };
+    // Integers add up exactly in whatever order the threads finish.
+    let sums = (0..p.index_rows as usize)
+        .into_par_iter()
+        .fold(|| [0_u32; 256], |counts, index_row| row_counts(index_row, counts))
+        .reduce(|| [0; 256], |a, b| std::array::from_fn(|bin| a[bin] + b[bin]));
+    counts.iter_mut().zip(sums).for_each(|(count, sum)| *count += sum);
+}

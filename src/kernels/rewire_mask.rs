@@ -1,0 +1,139 @@
+//! Which connections of a block are pruned: see `shaders/rewire_mask.wgsl`.
+
+use rayon::prelude::*;
+
+use super::fan_in_dlogits::Block;
+use super::{WORKGROUP, workgroups};
+use crate::device::{Access, Kernel, Launch, Slice, TwinCall, words_of};
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Params {
+    rows: u32,
+    index_rows: u32,
+    fan_in: u32,
+    mask_words: u32,
+    group: u32,
+    threshold: f32,
+    key: u32,
+    position_end: u32,
+    per_row: u32,
+}
+
+/// The kernel.
+pub static KERNEL: Kernel = Kernel {
+    name: "rewire_mask",
+    source: include_str!("../../shaders/rewire_mask.wgsl"),
+    bindings: &[Access::Read, Access::Write],
+    twin,
+    variants: || [0, 1, 2].map(|mode| vec![("MODE", mode), ("WORKGROUP", WORKGROUP)]).to_vec(),
+};
+
+/// The rule by which slots are pruned. The score of a slot is |w|, in a group the mean of |w|.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rule {
+    /// Score below the threshold, strictly.
+    Threshold(f32),
+    /// Score bits below `key`, or equal to it at a position `row · F + f` before `position_end`.
+    Selected {
+        /// Bits of the largest score that is pruned.
+        key: u32,
+        /// Among equals, where to stop.
+        position_end: u32,
+    },
+    /// So many of each row, the smallest.
+    PerRow(u32),
+}
+
+/// 32-bit words in a row of the mask.
+#[must_use]
+pub fn mask_words(fan_in: usize) -> usize {
+    fan_in.div_ceil(32)
+}
+
+/// `mask` [rows / group, mask words], a bit for each slot of `weights` [rows, F]: 1 where it is pruned.
+pub fn launch(block: Block, rule: Rule, weights: &Slice, mask: &Slice) -> Launch {
+    let mut params = Params {
+        rows: block.rows as u32,
+        index_rows: block.index_rows() as u32,
+        fan_in: block.fan_in as u32,
+        mask_words: mask_words(block.fan_in) as u32,
+        group: block.group as u32,
+        threshold: 0.0,
+        key: 0,
+        position_end: 0,
+        per_row: 0,
+    };
+    let mode = match rule {
+        Rule::Threshold(threshold) => {
+            params.threshold = threshold;
+            0
+        }
+        Rule::Selected { key, position_end } => {
+            (params.key, params.position_end) = (key, position_end);
+            1
+        }
+        Rule::PerRow(count) => {
+            params.per_row = count;
+            2
+        }
+    };
+    Launch {
+        kernel: &KERNEL,
+        constants: vec![("MODE", mode), ("WORKGROUP", WORKGROUP)],
+        bindings: vec![weights.clone(), mask.clone()],
+        params: words_of(&params),
+        workgroups: workgroups(block.index_rows()),
+        work: (block.rows * block.fan_in) as u64,
+    }
+}
+
+/// |w| of a slot, or the mean of |w| over the labels of its group.
+pub(super) fn score_of(
+    weights: &[f32],
+    index_row: usize,
+    slot: usize,
+    rows: usize,
+    fan_in: usize,
+    group: usize,
+) -> f32 {
+    let labels = index_row * group..((index_row + 1) * group).min(rows);
+    if group == 1 {
+        return weights[index_row * fan_in + slot].abs();
+    }
+    let count = labels.len() as f32;
+    labels.map(|row| weights[row * fan_in + slot].abs()).sum::<f32>() / count
+}
+
+fn twin(call: &mut TwinCall<'_>) {
+    let p: Params = call.params();
+    let mode = call.constant("MODE");
+    let weights = call.read::<f32>(0);
+    let words = p.mask_words as usize;
+    let mask = &mut call.write::<u32>(1)[..p.index_rows as usize * words];
+    mask.par_chunks_mut(words).enumerate().for_each(|(index_row, mask)| {
+        let scores: Vec<f32> = (0..p.fan_in as usize)
+            .map(|slot| {
+                score_of(weights, index_row, slot, p.rows as usize, p.fan_in as usize, p.group as usize)
+            })
+            .collect();
+        let is_pruned = |slot: usize| match mode {
+            0 => scores[slot] < p.threshold,
+            1 => {
+                let bits = scores[slot].to_bits();
+                let position = index_row as u32 * p.fan_in + slot as u32;
+                bits < p.key || (bits == p.key && position < p.position_end)
+            }
+            _ => {
+                let before = |(other, theirs): &(usize, &f32)| {
+                    **theirs < scores[slot] || (**theirs == scores[slot] && *other < slot)
+                };
+                scores.iter().enumerate().filter(before).count() < p.per_row as usize
+            }
+        };
+        mask.fill(0);
+        for slot in (0..scores.len()).filter(|slot| is_pruned(*slot)) {
+            mask[slot / 32] |= 1 << (slot % 32);
+        }
+    });
+}

@@ -1,0 +1,173 @@
+//! Pruned connections grow again elsewhere; also the first wiring of a layer: see `shaders/rewire_regrow.wgsl`.
+
+use rayon::prelude::*;
+
+use super::fan_in_dlogits::Block;
+use super::optimizer::state_chunks;
+use super::rewire_mask::mask_words;
+use super::{WORKGROUP, index_words, workgroups};
+use crate::device::{Access, Kernel, Launch, Slice, TwinCall, words_of};
+use crate::random::{Purpose, below, philox, unit};
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Params {
+    rows: u32,
+    index_rows: u32,
+    first_index_row: u32,
+    fan_in: u32,
+    index_words: u32,
+    mask_words: u32,
+    group: u32,
+    features: u32,
+    bound: f32,
+    step: u32,
+    purpose: u32,
+    first_wiring: u32,
+    seed_low: u32,
+    seed_high: u32,
+}
+
+/// The kernel.
+pub static KERNEL: Kernel = Kernel {
+    name: "rewire_regrow",
+    source: include_str!("../../shaders/rewire_regrow.wgsl"),
+    bindings: &[
+        Access::Read,
+        Access::Write,
+        Access::Write,
+        Access::Write,
+        Access::Write,
+        Access::Write,
+        Access::Write,
+    ],
+    twin,
+    variants: || [0, 1, 2].map(|states| vec![("STATES", states), ("WORKGROUP", WORKGROUP)]).to_vec(),
+};
+
+/// How connections are drawn.
+#[derive(Clone, Copy, Debug)]
+pub struct Growth {
+    /// Features that an index may name, D.
+    pub features: usize,
+    /// New weights are uniform within ± this; 0: they are zero.
+    pub bound: f32,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Optimizer step.
+    pub step: u32,
+    /// True for the first wiring of a layer: what its rows hold is nothing yet.
+    pub first_wiring: bool,
+    /// States that the optimizer keeps for a weight; they become zero.
+    pub states: usize,
+}
+
+/// Regrows the slots of `mask`. `regrown`: the mask of the last rewiring, replaced by this one. `counts` [3] gets
+/// added: pruned slots, those among them that the last rewiring had regrown, regrown slots.
+pub fn launch(
+    block: Block,
+    growth: Growth,
+    [mask, regrown, weights, indices, first, second, counts]: [&Slice; 7],
+) -> Launch {
+    let purpose = if growth.first_wiring { Purpose::ClassifierInit } else { Purpose::Regrow };
+    let params = Params {
+        rows: block.rows as u32,
+        index_rows: block.index_rows() as u32,
+        first_index_row: (block.first_label / block.group) as u32,
+        fan_in: block.fan_in as u32,
+        index_words: index_words(block.fan_in) as u32,
+        mask_words: mask_words(block.fan_in) as u32,
+        group: block.group as u32,
+        features: growth.features as u32,
+        bound: growth.bound,
+        step: growth.step,
+        purpose: purpose as u32,
+        first_wiring: u32::from(growth.first_wiring),
+        seed_low: growth.seed as u32,
+        seed_high: (growth.seed >> 32) as u32,
+    };
+    Launch {
+        kernel: &KERNEL,
+        constants: vec![("STATES", growth.states as u32), ("WORKGROUP", WORKGROUP)],
+        bindings: [mask, regrown, weights, indices, first, second, counts].map(Clone::clone).to_vec(),
+        params: words_of(&params),
+        workgroups: workgroups(block.index_rows()),
+        work: (block.index_rows() * block.fan_in * block.fan_in) as u64,
+    }
+}
+
+/// After so many draws the next free index is taken.
+const MAX_DRAWS: u32 = 32;
+
+impl Params {
+    fn draw(&self, index_row: u32, sub: u32) -> [u32; 4] {
+        let counter = [self.first_index_row + index_row, sub, self.step, self.purpose];
+        philox(counter, [self.seed_low, self.seed_high])
+    }
+
+    /// An index that the row does not have. With every index in use, the slot keeps its own.
+    fn fresh_index(&self, index_row: u32, slot: u32, row: &[u16]) -> u16 {
+        let end = if self.first_wiring == 1 { slot } else { self.fan_in };
+        let row_has = |index: u32| row[..end as usize].contains(&(index as u16));
+        let mut candidate = 0;
+        for i in 0..MAX_DRAWS {
+            let words = self.draw(index_row, slot * (MAX_DRAWS / 4 + 1) + i / 4);
+            candidate = below(words[i as usize % 4], self.features);
+            if !row_has(candidate) {
+                return candidate as u16;
+            }
+        }
+        for _ in 0..self.features {
+            candidate = if candidate + 1 >= self.features { 0 } else { candidate + 1 };
+            if !row_has(candidate) {
+                return candidate as u16;
+            }
+        }
+        row[slot as usize]
+    }
+}
+
+fn twin(call: &mut TwinCall<'_>) {
+    let p: Params = call.params();
+    let states = call.constant("STATES");
+    let (mask_words, fan_in, group) = (p.mask_words as usize, p.fan_in as usize, p.group as usize);
+    let index_rows = p.index_rows as usize;
+    let mask = &call.read::<u32>(0)[..index_rows * mask_words];
+    let regrown = call.write::<u32>(1);
+    let weights = &mut call.write::<f32>(2)[..p.rows as usize * fan_in];
+    let indices = call.write::<u16>(3);
+    let area = group * fan_in;
+    let first = state_chunks(call.write(4), states >= 1, area, index_rows);
+    let second = state_chunks(call.write(5), states >= 2, area, index_rows);
+    let rows = mask
+        .par_chunks(mask_words)
+        .zip(regrown.par_chunks_mut(mask_words))
+        .zip(weights.par_chunks_mut(area))
+        .zip(indices.par_chunks_mut(p.index_words as usize * 2))
+        .zip(first)
+        .zip(second)
+        .enumerate();
+    let sums = rows
+        .map(|(index_row, (((((mask, regrown), weights), indices), first), second))| {
+            let count = |words: &mut dyn Iterator<Item = u32>| words.map(u32::count_ones).sum::<u32>();
+            let pruned = count(&mut mask.iter().copied());
+            let again = count(&mut mask.iter().zip(&*regrown).map(|(now, before)| now & before));
+            regrown.copy_from_slice(mask);
+            for slot in (0..fan_in).filter(|slot| mask[slot / 32] >> (slot % 32) & 1 == 1) {
+                indices[slot] = p.fresh_index(index_row as u32, slot as u32, indices);
+                for member in (slot..weights.len()).step_by(fan_in) {
+                    weights[member] = 0.0;
+                    if p.bound > 0.0 {
+                        let words = p.draw(index_row as u32, 0x8000_0000 + member as u32 / 4);
+                        weights[member] = p.bound * (2.0 * unit(words[member % 4]) - 1.0);
+                    }
+                    for state in [first.get_mut(member), second.get_mut(member)].into_iter().flatten() {
+                        *state = 0.0;
+                    }
+                }
+            }
+            [pruned, again, pruned]
+        })
+        .reduce(|| [0; 3], |a, b| std::array::from_fn(|i| a[i] + b[i]));
+    call.write::<u32>(6).iter_mut().zip(sums).for_each(|(count, sum)| *count += sum);
+}

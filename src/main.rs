@@ -1,0 +1,7 @@
+//! The `regrow` program: see `regrow --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    regrow::cli::run()
+}

@@ -1,0 +1,65 @@
+//! Ranking a split and scoring the ranking.
+
+use super::model::Model;
+use crate::classifier::Ranker;
+use crate::data::{Batch, Split};
+use crate::device::Device;
+use crate::error::Result;
+use crate::evaluate::{DEPTH, Filter, Metrics, Ranking, inverse_propensities};
+
+/// The inverse propensity of each label, and that of a label that no training document has.
+#[derive(Clone, Debug)]
+pub struct Assessment {
+    inverse: Vec<f64>,
+    unseen: f64,
+}
+
+/// Propensities of Jain et al. (2016) from the labels' frequencies in training.
+#[must_use]
+pub fn propensities(train_frequency: &[u32], train_documents: u64, a: f64, b: f64) -> Assessment {
+    let inverse = inverse_propensities(train_frequency, train_documents, a, b);
+    let unseen = inverse_propensities(&[0], train_documents, a, b)[0];
+    Assessment { inverse, unseen }
+}
+
+/// Ranks every document of a split, in batches, and scores the ranking. `filter` belongs to the split. `progress` is
+/// told how many documents are done.
+///
+/// # Errors
+/// [`crate::Error::Device`] when the device fails.
+pub fn assess(
+    device: &Device,
+    model: &Model,
+    split: &Split,
+    filter: &Filter,
+    batch_size: usize,
+    propensities: &Assessment,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Metrics> {
+    let ranker = Ranker::new(device, &model.classifier, DEPTH, batch_size)?;
+    let mut ranking = Ranking::new(propensities.inverse.clone(), propensities.unseen);
+    let documents: Vec<u32> = (0..split.len() as u32).collect();
+    let mut waiting = None;
+    let mut done = 0;
+    let mut score = |documents: &[u32], ranked: crate::classifier::Ranked| -> Result<()> {
+        for (document, list) in documents.iter().zip(ranked.collect(device)?) {
+            let labels: Vec<u32> = list.into_iter().map(|(label, _)| label).collect();
+            ranking.add(&labels, split.labels(*document as usize));
+        }
+        done += documents.len();
+        progress(done);
+        Ok(())
+    };
+    // One batch is scored while the next is ranked.
+    for documents in documents.chunks(batch_size) {
+        let batch = Batch::assemble(split, documents);
+        let ranked = model.rank(device, &ranker, &batch, &|document| filter.of(document).to_vec())?;
+        if let Some((documents, ranked)) = waiting.replace((documents, ranked)) {
+            score(documents, ranked)?;
+        }
+    }
+    if let Some((documents, ranked)) = waiting {
+        score(documents, ranked)?;
+    }
+    Ok(ranking.finish())
+}

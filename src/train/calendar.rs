@@ -1,0 +1,113 @@
+//! When things happen: steps, epochs, rewirings.
+
+use crate::classifier::Prune;
+use crate::config::{Config, RewireMode, ScheduleKind};
+use crate::optimize::rewire_threshold;
+
+/// The counts that a config and a number of documents decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Calendar {
+    /// Training documents, N.
+    pub documents: usize,
+    /// Documents in an optimizer step: batch times accumulation.
+    pub step_documents: usize,
+    /// Optimizer steps in an epoch; the last one may be smaller.
+    pub steps_per_epoch: u64,
+    /// Epochs.
+    pub epochs: u32,
+    /// Optimizer steps between rewirings; 0: none.
+    pub rewire_interval: u64,
+    /// Rewiring ends with this epoch.
+    pub rewire_epochs: u32,
+}
+
+impl Calendar {
+    /// The calendar of a run.
+    #[must_use]
+    pub fn new(config: &Config, documents: usize) -> Self {
+        let step_documents = config.train.batch_size * config.train.accumulate;
+        let off = config.rewire.mode == RewireMode::Off;
+        Self {
+            documents,
+            step_documents,
+            steps_per_epoch: documents.div_ceil(step_documents) as u64,
+            epochs: config.train.epochs,
+            rewire_interval: if off { 0 } else { config.rewire.interval },
+            rewire_epochs: (f64::from(config.train.epochs) * config.rewire.until + 1e-9).floor() as u32,
+        }
+    }
+
+    /// Optimizer steps of the whole run.
+    #[must_use]
+    pub fn total_steps(&self) -> u64 {
+        self.steps_per_epoch * u64::from(self.epochs)
+    }
+
+    /// Optimizer steps until rewiring ends.
+    #[must_use]
+    pub fn rewire_steps(&self) -> u64 {
+        self.steps_per_epoch * u64::from(self.rewire_epochs)
+    }
+
+    /// Rewirings of the whole run.
+    #[must_use]
+    pub fn rewirings(&self) -> u64 {
+        if self.rewire_interval == 0 { 0 } else { self.rewire_steps() / self.rewire_interval }
+    }
+
+    /// What is pruned after `done` optimizer steps, if it is time for it (SPARTEX §2.2, appendix C).
+    #[must_use]
+    pub fn prune_after(&self, done: u64, config: &Config) -> Option<Prune> {
+        if self.rewire_interval == 0 || !done.is_multiple_of(self.rewire_interval) || done > self.rewire_steps() {
+            return None;
+        }
+        let rewire = &config.rewire;
+        match rewire.mode {
+            RewireMode::Off => None,
+            RewireMode::Fraction if rewire.per_row => Some(Prune::FractionPerRow(rewire.fraction)),
+            RewireMode::Fraction => Some(Prune::Fraction(rewire.fraction)),
+            RewireMode::Threshold => Some(Prune::Threshold(match rewire.schedule {
+                ScheduleKind::Constant => rewire.threshold,
+                ScheduleKind::Cosine => {
+                    rewire_threshold(rewire.threshold, rewire.threshold_end, done, self.rewire_steps())
+                }
+            })),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn calendar(settings: &[&str], documents: usize) -> Calendar {
+        let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
+        Calendar::new(&Config::with_settings(&settings).unwrap(), documents)
+    }
+
+    /// Rewirings of the reference's configs, counted from its loop (spec §3.4), with the set sizes of its table.
+    #[test]
+    fn rewirings_of_the_paper() {
+        let count = |documents, batch: usize, epochs: u32, interval: u64| {
+            let settings = [
+                format!("train.batch_size={batch}"),
+                format!("train.epochs={epochs}"),
+                format!("rewire.interval={interval}"),
+            ];
+            calendar(&settings.each_ref().map(String::as_str), documents).rewirings()
+        };
+        // LF-AmazonTitles-131K with label texts: 425,878 documents; 66 of 100 epochs.
+        assert_eq!(count(425_878, 512, 100, 1000), 54);
+        assert_eq!(count(14_146, 32, 100, 300), 97);
+    }
+
+    #[test]
+    fn a_partial_batch_is_a_step_and_rewiring_ends() {
+        let settings = ["train.batch_size=4", "train.accumulate=2", "train.epochs=3", "rewire.interval=2"];
+        let calendar = calendar(&settings, 17);
+        assert_eq!((calendar.steps_per_epoch, calendar.total_steps(), calendar.rewirings()), (3, 9, 1));
+        let config = Config::with_settings(&settings.map(str::to_owned)).unwrap();
+        let pruned: Vec<bool> = (1..=9).map(|done| calendar.prune_after(done, &config).is_some()).collect();
+        assert_eq!(pruned, [false, true, false, false, false, false, false, false, false]);
+    }
+}

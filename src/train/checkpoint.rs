@@ -1,0 +1,60 @@
+//! Checkpoints: everything that training needs to go on as if it had not stopped.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::model::Model;
+use super::stored::{Content, tensors};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::files::{TensorFile, TensorSpec, write_tensors};
+
+/// The numbers of a run that are not tensors.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Progress {
+    /// Optimizer steps done.
+    pub(super) step: u64,
+    /// Sum of the losses of this epoch's steps, times their documents.
+    pub(super) loss_sum: f64,
+    /// Documents of this epoch's steps.
+    pub(super) documents: u64,
+    /// Rewirings, pruned slots and slots pruned again in this epoch.
+    pub(super) rewired: [u64; 3],
+    /// Best value on dev so far.
+    pub(super) best: Option<f64>,
+    /// Length of `metrics.jsonl`.
+    pub(super) log_length: u64,
+    /// What the run was trained on: labels, training documents, vocabulary.
+    pub(super) data: String,
+}
+
+const KEY: &str = "progress";
+
+/// Writes a checkpoint beside the one that is there and puts it in its place.
+pub(super) fn save(path: &Path, device: &Device, model: &Model, progress: &Progress) -> Result<()> {
+    let stored = tensors(&*model.encoder, &model.classifier, Content::Checkpoint);
+    let specs: Vec<TensorSpec> = stored.iter().map(|tensor| tensor.spec.clone()).collect();
+    let text = serde_json::to_string(progress).unwrap_or_default();
+    let metadata = BTreeMap::from([(KEY.to_owned(), text)]);
+    write_tensors(path, &metadata, &specs, &mut |i, out| stored[i].write(device, path, out))
+}
+
+/// Reads a checkpoint into the model.
+pub(super) fn load(path: &Path, device: &Device, model: &Model, data: &str) -> Result<Progress> {
+    let file = TensorFile::open(path)?;
+    file.verify()?;
+    let damaged = |why: &str| Error::artefact(path, format!("is no checkpoint of regrow: {why}"));
+    let text = file.metadata().get(KEY).ok_or_else(|| damaged("it says nothing of its progress"))?;
+    let progress: Progress = serde_json::from_str(text).map_err(|error| damaged(&error.to_string()))?;
+    if progress.data != data {
+        return Err(Error::artefact(
+            path,
+            format!("belongs to other data ({}) than there is now ({data}); start anew with --fresh", progress.data),
+        ));
+    }
+    for tensor in tensors(&*model.encoder, &model.classifier, Content::Checkpoint) {
+        tensor.load(device, &file, path)?;
+    }
+    model.classifier.rebuild_inverted(device)?;
+    Ok(progress)
+}

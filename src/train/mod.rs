@@ -1,0 +1,19 @@
+//! Floor 3: the model put together, the training loop, checkpoints, evaluation and prediction with a run.
+
+mod assess;
+mod calendar;
+mod checkpoint;
+mod feed;
+mod model;
+mod model_folder;
+mod run_folder;
+mod stored;
+mod trainer;
+
+pub use assess::{Assessment, assess, propensities};
+pub use calendar::Calendar;
+pub use feed::{Fed, Feed, FeedSizes};
+pub use model::{Model, ModelSizes, StepOutcome};
+pub use model_folder::{LoadedModel, ModelInfo, load_model};
+pub use run_folder::{RunFolder, Start};
+pub use trainer::{Event, Finished, TrainOptions, train};

@@ -1,0 +1,184 @@
+//! The model folder: weights, tokenizer, label map and description, readable without regrow (docs/model.md).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::feed::FeedSizes;
+use super::model::{Model, ModelSizes};
+use super::stored::{Content, tensors};
+use crate::config::Config;
+use crate::data::{LabelMap, Tokenizer};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::files::{Dtype, TensorFile, TensorSpec, write_atomically, write_tensors};
+
+/// File with the tensors.
+pub(super) const MODEL_FILE: &str = "model.safetensors";
+
+/// What belongs to a model besides its tensors.
+#[derive(Clone)]
+pub struct ModelInfo {
+    /// The resolved config of its run.
+    pub config: Config,
+    /// The labels.
+    pub labels: LabelMap,
+    /// `tokenizer.json`, as a text.
+    pub tokenizer: String,
+    /// Tokens in the vocabulary.
+    pub vocabulary: usize,
+    /// Training documents of each label.
+    pub train_frequency: Vec<u32>,
+    /// Training documents.
+    pub train_documents: u64,
+}
+
+/// `config.json` of a model folder.
+#[derive(Serialize, Deserialize)]
+struct Description {
+    format: String,
+    encoder: serde_json::Value,
+    classifier: ClassifierDescription,
+    tokenizer: TokenizerDescription,
+    train_documents: u64,
+    /// The config of the run, as TOML.
+    config: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ClassifierDescription {
+    labels: usize,
+    fan_in: usize,
+    features: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TokenizerDescription {
+    max_tokens: usize,
+    special_tokens: bool,
+}
+
+const FORMAT: &str = "regrow-model-1";
+
+/// Writes what does not change during a run: label map, tokenizer, description.
+pub(super) fn write_description(folder: &Path, model: &Model, info: &ModelInfo) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(Error::io("creating folder", folder))?;
+    let description = Description {
+        format: FORMAT.into(),
+        encoder: model.encoder.describe(),
+        classifier: ClassifierDescription {
+            labels: info.labels.len(),
+            fan_in: info.config.classifier.fan_in,
+            features: model.encoder.features(),
+        },
+        tokenizer: TokenizerDescription { max_tokens: info.config.data.max_tokens, special_tokens: false },
+        train_documents: info.train_documents,
+        config: info.config.to_toml(),
+    };
+    let text = serde_json::to_string_pretty(&description).unwrap_or_default() + "\n";
+    let write = |name: &str, text: &str| {
+        let path = folder.join(name);
+        write_atomically(&path, |out| out.write_all(text.as_bytes()).map_err(Error::io("writing", &path)))
+    };
+    write("config.json", &text)?;
+    write("tokenizer.json", &info.tokenizer)?;
+    let path = folder.join("labels.txt");
+    write_atomically(&path, |out| info.labels.to_writer(out).map_err(Error::io("writing", &path)))
+}
+
+/// Writes the tensors, beside the file that is there, and puts them in its place.
+pub(super) fn write_weights(folder: &Path, device: &Device, model: &Model, info: &ModelInfo) -> Result<()> {
+    let path = folder.join(MODEL_FILE);
+    let stored = tensors(&*model.encoder, &model.classifier, Content::Model);
+    let mut specs: Vec<TensorSpec> = stored.iter().map(|tensor| tensor.spec.clone()).collect();
+    specs.push(TensorSpec::new("labels.train_frequency", Dtype::U32, vec![info.labels.len()]));
+    let metadata = BTreeMap::from([("format".to_owned(), FORMAT.to_owned())]);
+    write_tensors(&path, &metadata, &specs, &mut |i, out| match stored.get(i) {
+        Some(tensor) => tensor.write(device, &path, out),
+        None => {
+            out.write_all(bytemuck::cast_slice(&info.train_frequency)).map_err(Error::io("writing", &path))
+        }
+    })
+}
+
+/// A model read from its folder.
+pub struct LoadedModel {
+    /// The model.
+    pub model: Model,
+    /// What belongs to it.
+    pub info: ModelInfo,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+}
+
+/// Reads a model folder for ranking batches of up to `batch_size` documents. `sizes` gives the feed's sizes once the
+/// config is known.
+///
+/// # Errors
+/// [`Error::Artefact`] when a file is missing, damaged or of another kind; [`Error::Device`] when it does not fit.
+pub fn load_model(
+    folder: &Path,
+    device: &Device,
+    sizes: impl FnOnce(&Config, &Tokenizer) -> Result<FeedSizes>,
+) -> Result<LoadedModel> {
+    let path = folder.join("config.json");
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        Error::artefact(folder, format!("is no model folder: config.json cannot be read ({error})"))
+    })?;
+    let wrong = |error: &dyn std::fmt::Display| {
+        Error::artefact(&path, format!("is no description of a regrow model: {error}"))
+    };
+    let description: Description = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
+    if description.format != FORMAT {
+        return Err(wrong(&format!("format {} is not {FORMAT}", description.format)));
+    }
+    let config = Config::parse(&description.config, &path, &[])?;
+    let labels = LabelMap::from_file(&folder.join("labels.txt"))?;
+    let tokenizer_path: PathBuf = folder.join("tokenizer.json");
+    let TokenizerDescription { max_tokens, special_tokens } = description.tokenizer;
+    let tokenizer = Tokenizer::from_file(&tokenizer_path, max_tokens, special_tokens)?;
+    let file = TensorFile::open(&folder.join(MODEL_FILE))?;
+    file.verify()?;
+    let vocabulary = tokenizer.vocabulary() as usize;
+    let sizes = ModelSizes {
+        vocabulary,
+        labels: labels.len(),
+        train_batch: 0,
+        feed: sizes(&config, &tokenizer)?,
+        max_block_rows: 0,
+    };
+    // Ranking needs no states: without them a model takes a third of the memory of its training.
+    let mut lean = config.clone();
+    for optimizer in [&mut lean.optimizer.encoder, &mut lean.optimizer.classifier] {
+        optimizer.kind = crate::config::OptimizerKind::Sgd;
+        optimizer.momentum = 0.0;
+    }
+    let model = Model::allocate(device, &lean, sizes)?;
+    for tensor in tensors(&*model.encoder, &model.classifier, Content::Model) {
+        tensor.load(device, &file, &folder.join(MODEL_FILE))?;
+    }
+    check_indices(&file, folder, config.classifier.fan_in, labels.len(), model.encoder.features())?;
+    let train_frequency = file.u32s("labels.train_frequency", &[labels.len()])?;
+    let info = ModelInfo {
+        config,
+        tokenizer: tokenizer.json().to_owned(),
+        vocabulary,
+        train_frequency,
+        train_documents: description.train_documents,
+        labels,
+    };
+    Ok(LoadedModel { model, info, tokenizer })
+}
+
+/// Kernels trust indices; a file from elsewhere may hold any.
+fn check_indices(file: &TensorFile, folder: &Path, fan_in: usize, labels: usize, features: usize) -> Result<()> {
+    let indices = file.u16s("classifier.indices", &[labels, fan_in])?;
+    match indices.iter().find(|index| usize::from(**index) >= features) {
+        Some(index) => Err(Error::artefact(
+            folder.join(MODEL_FILE),
+            format!("tensor classifier.indices holds {index}, but there are only {features} features"),
+        )),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,200 @@
+//! The run folder: resolved config, metrics, checkpoint and models, and what may be done to one that exists.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::files::write_atomically;
+
+/// How a run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// In a new or empty folder.
+    New,
+    /// Where the folder's run stopped.
+    Resume,
+    /// From the beginning, deleting the folder's run.
+    Fresh,
+}
+
+/// A run folder.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+/// Everything that a run writes: what [`Start::Fresh`] deletes, and nothing else.
+const FILES: [&str; 3] = ["config.toml", "metrics.jsonl", "checkpoint.safetensors"];
+const FOLDERS: [&str; 2] = ["model", "best"];
+
+impl RunFolder {
+    /// Opens the folder for a run with `config`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the folder holds something that is no run, holds a run and neither resume nor fresh was
+    /// said, or is to be resumed with another config (the keys are named); [`Error::Io`].
+    pub fn open(path: &Path, start: Start, config: &Config) -> Result<Self> {
+        let folder = Self { path: path.to_path_buf() };
+        let here = path.display();
+        let empty = match fs::read_dir(path) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+            Err(error) => return Err(Error::io("reading folder", path)(error)),
+        };
+        let is_run = folder.config_path().is_file() && folder.metrics_path().is_file();
+        match (start, empty, is_run) {
+            (_, true, _) => folder.create(config)?,
+            (_, false, false) => {
+                return Err(Error::Usage(format!(
+                    "{here} holds files but no run (config.toml and metrics.jsonl); name another folder with --out"
+                )));
+            }
+            (Start::New, false, true) => {
+                return Err(Error::Usage(format!(
+                    "{here} holds a run already; go on with --resume, or delete it and start anew with --fresh"
+                )));
+            }
+            (Start::Fresh, false, true) => {
+                folder.delete_run()?;
+                folder.create(config)?;
+            }
+            (Start::Resume, false, true) => {
+                let before = Config::load(&folder.config_path(), &[])?;
+                let keys = before.differences(config);
+                if !keys.is_empty() {
+                    return Err(Error::Usage(format!(
+                        "{here} was started with another config; these keys differ: {}; resume with the same values, \
+                         or start anew with --fresh",
+                        keys.join(", ")
+                    )));
+                }
+            }
+        }
+        Ok(folder)
+    }
+
+    /// An existing run.
+    ///
+    /// # Errors
+    /// [`Error::Artefact`] when the folder is no run.
+    pub fn existing(path: &Path) -> Result<Self> {
+        let folder = Self { path: path.to_path_buf() };
+        if folder.config_path().is_file() && folder.metrics_path().is_file() {
+            Ok(folder)
+        } else {
+            Err(Error::artefact(path, "is no run: it lacks config.toml and metrics.jsonl, which `regrow train` writes"))
+        }
+    }
+
+    fn create(&self, config: &Config) -> Result<()> {
+        fs::create_dir_all(&self.path).map_err(Error::io("creating folder", &self.path))?;
+        let path = self.config_path();
+        write_atomically(&path, |out| {
+            out.write_all(config.to_toml().as_bytes()).map_err(Error::io("writing", &path))
+        })?;
+        File::create(self.metrics_path()).map_err(Error::io("creating", self.metrics_path()))?;
+        Ok(())
+    }
+
+    fn delete_run(&self) -> Result<()> {
+        for name in FILES {
+            let path = self.path.join(name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io("deleting", &path)(error));
+                }
+                _ => {}
+            }
+        }
+        for name in FOLDERS {
+            let path = self.path.join(name);
+            match fs::remove_dir_all(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io("deleting", &path)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn config_path(&self) -> PathBuf {
+        self.path.join("config.toml")
+    }
+
+    fn metrics_path(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+
+    /// The config of the run.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn config(&self) -> Result<Config> {
+        Config::load(&self.config_path(), &[])
+    }
+
+    /// Where the checkpoint lies.
+    #[must_use]
+    pub fn checkpoint_path(&self) -> PathBuf {
+        self.path.join("checkpoint.safetensors")
+    }
+
+    /// The model after the last epoch.
+    #[must_use]
+    pub fn last_model(&self) -> PathBuf {
+        self.path.join("model")
+    }
+
+    /// The model that was best on dev.
+    #[must_use]
+    pub fn best_model(&self) -> PathBuf {
+        self.path.join("best")
+    }
+
+    /// The model to use: the best one where dev chose one, else the last.
+    #[must_use]
+    pub fn model(&self) -> PathBuf {
+        let best = self.best_model();
+        if best.join(super::model_folder::MODEL_FILE).is_file() { best } else { self.last_model() }
+    }
+
+    /// Appends a line to `metrics.jsonl`; returns the file's length.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn log(&self, line: &serde_json::Value) -> Result<u64> {
+        let path = self.metrics_path();
+        let mut file = OpenOptions::new().append(true).open(&path).map_err(Error::io("writing", &path))?;
+        file.write_all(format!("{line}\n").as_bytes()).map_err(Error::io("writing", &path))?;
+        file.metadata().map(|meta| meta.len()).map_err(Error::io("reading", &path))
+    }
+
+    /// Length of `metrics.jsonl`.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn log_length(&self) -> Result<u64> {
+        let path = self.metrics_path();
+        fs::metadata(&path).map(|meta| meta.len()).map_err(Error::io("reading", &path))
+    }
+
+    /// Cuts `metrics.jsonl` back to what a checkpoint knew of.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn cut_log(&self, length: u64) -> Result<()> {
+        let path = self.metrics_path();
+        let file = OpenOptions::new().write(true).open(&path).map_err(Error::io("writing", &path))?;
+        let now = file.metadata().map_err(Error::io("reading", &path))?.len();
+        if now > length { file.set_len(length).map_err(Error::io("writing", &path)) } else { Ok(()) }
+    }
+}

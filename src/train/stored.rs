@@ -1,0 +1,146 @@
+//! Tensors between device and file: pieces of several buffers that are one tensor in the file, streamed.
+
+use std::io::Write;
+use std::path::Path;
+
+use crate::classifier::FanIn;
+use crate::device::{Buffer, Device};
+use crate::encoder::Encoder;
+use crate::error::{Error, Result};
+use crate::files::{Dtype, TensorFile, TensorSpec};
+use crate::kernels::index_words;
+use crate::kernels::rewire_mask::mask_words;
+
+/// Bytes that are read from the device at once.
+const PIECE: usize = 32 << 20;
+
+/// A tensor of the file and where its rows lie on the device.
+pub(super) struct Stored {
+    /// Name, type and shape in the file.
+    pub(super) spec: TensorSpec,
+    /// (buffer, rows), in the order of the file.
+    parts: Vec<(Buffer, usize)>,
+    /// Bytes of a row in the file.
+    row_bytes: usize,
+    /// Bytes from row to row on the device.
+    stride: usize,
+}
+
+impl Stored {
+    fn whole(name: &str, shape: &[usize], buffer: &Buffer) -> Self {
+        Self {
+            spec: TensorSpec::new(name, Dtype::F32, shape.to_vec()),
+            parts: vec![(buffer.clone(), shape.iter().product())],
+            row_bytes: 4,
+            stride: 4,
+        }
+    }
+
+    /// Writes the tensor's bytes.
+    pub(super) fn write(&self, device: &Device, path: &Path, out: &mut dyn Write) -> Result<()> {
+        let rows_at_once = (PIECE / self.stride).max(1).next_multiple_of(4);
+        for (buffer, rows) in &self.parts {
+            for first in (0..*rows).step_by(rows_at_once) {
+                let count = rows_at_once.min(rows - first);
+                let bytes = (count * self.stride).next_multiple_of(4);
+                let bytes = device.read(buffer, (first * self.stride) as u64, bytes as u64)?;
+                let written = if self.stride == self.row_bytes {
+                    out.write_all(&bytes[..count * self.stride])
+                } else {
+                    bytes.chunks_exact(self.stride).try_for_each(|row| out.write_all(&row[..self.row_bytes]))
+                };
+                written.map_err(Error::io("writing", path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills the device's buffers from the file.
+    pub(super) fn load(&self, device: &Device, file: &TensorFile, path: &Path) -> Result<()> {
+        let view = file.get(&self.spec.name)?;
+        if view.dtype != self.spec.dtype || view.shape != self.spec.shape {
+            return Err(Error::artefact(
+                path,
+                format!(
+                    "tensor {} is {} {:?}, expected {} {:?}",
+                    self.spec.name,
+                    view.dtype.name(),
+                    view.shape,
+                    self.spec.dtype.name(),
+                    self.spec.shape
+                ),
+            ));
+        }
+        let mut bytes = view.bytes;
+        for (buffer, rows) in &self.parts {
+            let (mine, rest) = bytes.split_at(rows * self.row_bytes);
+            bytes = rest;
+            let mut padded = Vec::with_capacity(rows * self.stride);
+            for row in mine.chunks_exact(self.row_bytes) {
+                padded.extend_from_slice(row);
+                padded.resize(padded.len() + self.stride - self.row_bytes, 0);
+            }
+            padded.resize(padded.len().next_multiple_of(4), 0);
+            device.write(buffer, 0, &padded)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a file holds besides the weights.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    /// What prediction needs.
+    Model,
+    /// What training needs to go on: states and regrown slots too.
+    Checkpoint,
+}
+
+/// The tensors of encoder and classifier, in the order of the file.
+pub(super) fn tensors(encoder: &dyn Encoder, classifier: &FanIn, content: Content) -> Vec<Stored> {
+    let all = content == Content::Checkpoint;
+    let states = if all { classifier.options.rule.states() } else { 0 };
+    let mut out = Vec::new();
+    for tensor in encoder.parameters() {
+        out.push(Stored::whole(&tensor.name, &tensor.shape, &tensor.values));
+        for (number, (buffer, name)) in [(&tensor.first, "first"), (&tensor.second, "second")].into_iter().enumerate() {
+            if all && encoder.rule().states() > number {
+                out.push(Stored::whole(&format!("{}.{name}", tensor.name), &tensor.shape, buffer));
+            }
+        }
+    }
+    let o = &classifier.options;
+    let index_rows = o.labels.div_ceil(o.group);
+    let per_label = |name: &str, width: usize, buffer: fn(&crate::classifier::LabelBlock) -> &Buffer| Stored {
+        spec: TensorSpec::new(name, Dtype::F32, if width > 1 || name.contains("weights") { vec![o.labels, width] } else { vec![o.labels] }),
+        parts: classifier.blocks.iter().map(|block| (buffer(block).clone(), block.shape.rows)).collect(),
+        row_bytes: width * 4,
+        stride: width * 4,
+    };
+    out.push(per_label("classifier.weights", o.fan_in, |block| &block.weights));
+    out.push(Stored {
+        spec: TensorSpec::new("classifier.indices", Dtype::U16, vec![index_rows, o.fan_in]),
+        parts: classifier.blocks.iter().map(|block| (block.indices.clone(), block.shape.index_rows())).collect(),
+        row_bytes: o.fan_in * 2,
+        stride: index_words(o.fan_in) * 4,
+    });
+    out.push(per_label("classifier.bias", 1, |block| &block.bias));
+    if states >= 1 {
+        out.push(per_label("classifier.weights.first", o.fan_in, |block| &block.first));
+        out.push(per_label("classifier.bias.first", 1, |block| &block.bias_first));
+    }
+    if states >= 2 {
+        out.push(per_label("classifier.weights.second", o.fan_in, |block| &block.second));
+        out.push(per_label("classifier.bias.second", 1, |block| &block.bias_second));
+    }
+    if all {
+        let words = mask_words(o.fan_in);
+        out.push(Stored {
+            spec: TensorSpec::new("classifier.regrown", Dtype::U32, vec![index_rows, words]),
+            parts: classifier.blocks.iter().map(|block| (block.regrown.clone(), block.shape.index_rows())).collect(),
+            row_bytes: words * 4,
+            stride: words * 4,
+        });
+    }
+    out
+}

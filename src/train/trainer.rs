@@ -1,0 +1,388 @@
+//! The training loop.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::assess::{Assessment, assess, propensities};
+use super::calendar::Calendar;
+use super::checkpoint::{self, Progress};
+use super::feed::FeedSizes;
+use super::model::{Model, ModelSizes, StepOutcome};
+use super::model_folder::{ModelInfo, write_description, write_weights};
+use super::run_folder::RunFolder;
+use crate::classifier::{Regrow, RewireCounts};
+use crate::config::{Config, EvaluateOn, RewireInit};
+use crate::data::{Batch, Dataset, Split, epoch_order, label_frequencies, max_sizes};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::evaluate::{Filter, Metrics};
+use crate::optimize::Optimizer;
+
+/// Steps that may be on their way before their losses are waited for.
+const STEPS_IN_FLIGHT: usize = 2;
+
+/// What happens during training, for whoever watches.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// The run begins, or goes on after `step` steps.
+    Started {
+        /// Its counts.
+        calendar: &'a Calendar,
+        /// Steps done before.
+        step: u64,
+    },
+    /// A step's loss is known.
+    Step {
+        /// Steps done.
+        step: u64,
+        /// Documents done in this epoch.
+        documents: usize,
+        /// Mean loss of this epoch so far.
+        loss: f64,
+    },
+    /// Connections were rewired.
+    Rewired {
+        /// Steps done.
+        step: u64,
+        /// What was done.
+        counts: RewireCounts,
+    },
+    /// Documents of an evaluation are done.
+    Evaluating {
+        /// So many.
+        done: usize,
+        /// Of so many.
+        total: usize,
+    },
+    /// An epoch is over.
+    Epoch {
+        /// Its number, from 1.
+        epoch: u32,
+        /// Mean loss.
+        loss: f64,
+        /// Training documents a second.
+        documents_per_second: f64,
+        /// Seconds of training, without evaluation.
+        seconds: f64,
+        /// Metrics and the split they belong to, if it was evaluated.
+        metrics: Option<(&'a Metrics, &'static str)>,
+        /// Whether this is the best model so far on dev.
+        best: bool,
+    },
+}
+
+/// What a run needs besides its config.
+pub struct TrainOptions<'a> {
+    /// Where it runs.
+    pub device: &'a Device,
+    /// What to do.
+    pub config: &'a Config,
+    /// On what.
+    pub dataset: &'a Dataset,
+    /// Where everything is written.
+    pub folder: &'a RunFolder,
+    /// Go on from the folder's checkpoint, if there is one.
+    pub resume: bool,
+    /// Becomes true when the run shall stop.
+    pub stop: &'a AtomicBool,
+    /// Upper limit of labels in a block; 0: what the device allows.
+    pub max_block_rows: usize,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// Metrics of the last evaluation and their split.
+    pub metrics: Option<(Metrics, &'static str)>,
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Mean loss of the last epoch.
+    pub loss: f64,
+}
+
+struct Trainer<'a> {
+    o: TrainOptions<'a>,
+    calendar: Calendar,
+    optimizers: [Optimizer; 2],
+    model: Model,
+    info: ModelInfo,
+    progress: Progress,
+    propensities: Assessment,
+    filter: Filter,
+    /// Steps whose losses are not known yet.
+    in_flight: VecDeque<(u64, StepOutcome)>,
+}
+
+/// Trains until the last epoch, a stop, or an error.
+///
+/// # Errors
+/// [`Error::Diverged`] when a loss is not finite (the last checkpoint stays); [`Error::Interrupted`] after a stop and
+/// its checkpoint; [`Error::Device`], [`Error::Io`], [`Error::Artefact`].
+pub fn train(options: TrainOptions<'_>, observer: &mut dyn FnMut(Event<'_>)) -> Result<Finished> {
+    let mut trainer = Trainer::new(options)?;
+    observer(Event::Started { calendar: &trainer.calendar, step: trainer.progress.step });
+    trainer.run(observer)
+}
+
+impl<'a> Trainer<'a> {
+    fn new(o: TrainOptions<'a>) -> Result<Self> {
+        let (config, dataset) = (o.config, o.dataset);
+        let calendar = Calendar::new(config, dataset.train.len());
+        let optimizers = [&config.optimizer.encoder, &config.optimizer.classifier]
+            .map(|section| section.optimizer(calendar.total_steps()));
+        let labels = dataset.labels.len();
+        let vocabulary = dataset.tokenizer.vocabulary() as usize;
+        let evaluated = evaluated_split(config, dataset)?;
+        let sizes = ModelSizes {
+            vocabulary,
+            labels,
+            train_batch: calendar.step_documents.min(dataset.train.len()),
+            feed: feed_sizes(config, dataset, &calendar, evaluated),
+            max_block_rows: o.max_block_rows,
+        };
+        let model = Model::new(o.device, config, sizes)?;
+        let train_frequency = label_frequencies(&dataset.train, labels);
+        let e = &config.evaluate;
+        let documents = dataset.train.len() as u64;
+        let propensities = propensities(&train_frequency, documents, e.propensity_a, e.propensity_b);
+        let info = ModelInfo {
+            config: config.clone(),
+            labels: dataset.labels.clone(),
+            tokenizer: dataset.tokenizer.json().to_owned(),
+            vocabulary,
+            train_frequency,
+            train_documents: documents,
+        };
+        let data = format!("{documents} documents, {labels} labels with digest {:016x}, vocabulary {vocabulary}",
+            dataset.labels.digest());
+        let mut progress = Progress { data: data.clone(), ..Progress::default() };
+        let path = o.folder.checkpoint_path();
+        if o.resume && path.is_file() {
+            progress = checkpoint::load(&path, o.device, &model, &data)?;
+        }
+        o.folder.cut_log(progress.log_length)?;
+        write_description(&o.folder.last_model(), &model, &info)?;
+        let filter = if config.evaluate.filter && matches!(evaluated, Some((_, "test"))) {
+            Filter::new(dataset.filter.clone())
+        } else {
+            Filter::default()
+        };
+        Ok(Self {
+            calendar,
+            optimizers,
+            model,
+            info,
+            progress,
+            propensities,
+            filter,
+            in_flight: VecDeque::new(),
+            o,
+        })
+    }
+
+    fn run(&mut self, observer: &mut dyn FnMut(Event<'_>)) -> Result<Finished> {
+        let mut finished = Finished { metrics: None, steps: self.progress.step, loss: f64::NAN };
+        let total = self.calendar.total_steps();
+        while self.progress.step < total {
+            let epoch = (self.progress.step / self.calendar.steps_per_epoch) as u32;
+            let seconds = self.run_epoch(epoch, observer)?;
+            finished = self.end_epoch(epoch, seconds, observer)?;
+        }
+        Ok(finished)
+    }
+
+    /// Steps to the end of the epoch; returns the seconds they took.
+    fn run_epoch(&mut self, epoch: u32, observer: &mut dyn FnMut(Event<'_>)) -> Result<Duration> {
+        let began = Instant::now();
+        let dataset = self.o.dataset;
+        let order = epoch_order(self.o.config.train.seed, epoch, dataset.train.len());
+        let done_before = (self.progress.step % self.calendar.steps_per_epoch) as usize;
+        let every = self.o.config.train.checkpoint_every;
+        for documents in order.chunks(self.calendar.step_documents).skip(done_before) {
+            if self.o.stop.load(Ordering::Relaxed) {
+                self.drain(0, observer)?;
+                self.save_checkpoint()?;
+                return Err(Error::Interrupted(format!(
+                    "stopped after step {}; the checkpoint in {} is up to date: go on with --resume",
+                    self.progress.step,
+                    self.o.folder.path().display()
+                )));
+            }
+            let batch = Batch::assemble(&dataset.train, documents);
+            let [encoder, classifier] = self.optimizers.each_ref();
+            let step = self.progress.step;
+            let outcome =
+                self.model.train_step(self.o.device, self.o.config, [encoder, classifier], &batch, step)?;
+            self.progress.step += 1;
+            self.in_flight.push_back((self.progress.step, outcome));
+            self.drain(STEPS_IN_FLIGHT, observer)?;
+            self.rewire_if_due(observer)?;
+            if every > 0 && self.progress.step.is_multiple_of(every) {
+                self.drain(0, observer)?;
+                self.save_checkpoint()?;
+            }
+        }
+        self.drain(0, observer)?;
+        Ok(began.elapsed())
+    }
+
+    /// Collects losses until at most `left` steps are on their way.
+    fn drain(&mut self, left: usize, observer: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+        while self.in_flight.len() > left {
+            let Some((step, outcome)) = self.in_flight.pop_front() else { break };
+            let documents = outcome.documents;
+            let loss = outcome.loss(self.o.device)?;
+            if !loss.is_finite() {
+                return Err(Error::Diverged(format!(
+                    "the loss became {loss} at step {step}: try a smaller learning rate (optimizer.classifier.lr, \
+                     optimizer.encoder.lr) or a longer warm-up; the last checkpoint is untouched"
+                )));
+            }
+            self.progress.loss_sum += f64::from(loss) * documents as f64;
+            self.progress.documents += documents as u64;
+            let loss = self.progress.loss_sum / self.progress.documents as f64;
+            observer(Event::Step { step, documents: self.progress.documents as usize, loss });
+        }
+        Ok(())
+    }
+
+    fn rewire_if_due(&mut self, observer: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+        let step = self.progress.step;
+        let config = self.o.config;
+        let Some(prune) = self.calendar.prune_after(step, config) else { return Ok(()) };
+        let bound = match config.rewire.init {
+            RewireInit::Zero => 0.0,
+            RewireInit::Random => config.classifier.init_scale / (config.classifier.fan_in as f64).sqrt(),
+        };
+        let regrow = Regrow { bound: bound as f32, step: step as u32 };
+        let counts = self.model.classifier.rewire(self.o.device, prune, regrow)?;
+        let [rewirings, pruned, again] = &mut self.progress.rewired;
+        *rewirings += 1;
+        *pruned += counts.pruned;
+        *again += counts.pruned_again;
+        self.o.folder.log(&json!({
+            "event": "rewire", "step": step, "pruned": counts.pruned, "pruned_again": counts.pruned_again,
+            "regrown": counts.regrown,
+        }))?;
+        observer(Event::Rewired { step, counts });
+        Ok(())
+    }
+
+    fn end_epoch(
+        &mut self,
+        epoch: u32,
+        spent: Duration,
+        observer: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Finished> {
+        let last = epoch + 1 == self.calendar.epochs;
+        let every = self.o.config.train.evaluate_every;
+        let due = last || (every > 0 && (epoch + 1).is_multiple_of(every));
+        let evaluated = if due { self.evaluate(observer)? } else { None };
+        let loss = self.progress.loss_sum / self.progress.documents.max(1) as f64;
+        let seconds = spent.as_secs_f64();
+        // After a resume, the seconds are those since then, and so are the documents.
+        let documents_per_second = self.progress.documents as f64 / seconds.max(1e-9);
+        let best = match &evaluated {
+            Some((metrics, "dev")) if self.progress.best.is_none_or(|best| metrics.precision[0] > best) => {
+                self.progress.best = Some(metrics.precision[0]);
+                true
+            }
+            _ => false,
+        };
+        let [rewirings, pruned, pruned_again] = self.progress.rewired;
+        let mut line = json!({
+            "event": "epoch", "epoch": epoch + 1, "step": self.progress.step, "loss": loss,
+            "encoder_lr": self.optimizers[0].learning_rate_at(self.progress.step - 1),
+            "classifier_lr": self.optimizers[1].learning_rate_at(self.progress.step - 1),
+            "rewirings": rewirings, "pruned": pruned, "pruned_again": pruned_again,
+            "seconds": seconds, "documents_per_second": documents_per_second,
+        });
+        if let (Some((metrics, split)), Some(object)) = (&evaluated, line.as_object_mut()) {
+            object.insert("split".into(), (*split).into());
+            object.insert("best".into(), best.into());
+            object.extend(metrics.json_object());
+        }
+        self.o.folder.log(&line)?;
+        if best {
+            write_description(&self.o.folder.best_model(), &self.model, &self.info)?;
+            write_weights(&self.o.folder.best_model(), self.o.device, &self.model, &self.info)?;
+        }
+        write_weights(&self.o.folder.last_model(), self.o.device, &self.model, &self.info)?;
+        self.progress.loss_sum = 0.0;
+        self.progress.documents = 0;
+        self.progress.rewired = [0; 3];
+        self.save_checkpoint()?;
+        observer(Event::Epoch {
+            epoch: epoch + 1,
+            loss,
+            documents_per_second,
+            seconds,
+            metrics: evaluated.as_ref().map(|(metrics, split)| (metrics, *split)),
+            best,
+        });
+        Ok(Finished { metrics: evaluated, steps: self.progress.step, loss })
+    }
+
+    fn evaluate(&mut self, observer: &mut dyn FnMut(Event<'_>)) -> Result<Option<(Metrics, &'static str)>> {
+        let Some((split, name)) = evaluated_split(self.o.config, self.o.dataset)? else { return Ok(None) };
+        let total = split.len();
+        let metrics = assess(
+            self.o.device,
+            &self.model,
+            split,
+            &self.filter,
+            self.o.config.evaluate.batch_size,
+            &self.propensities,
+            &mut |done| observer(Event::Evaluating { done, total }),
+        )?;
+        Ok(Some((metrics, name)))
+    }
+
+    fn save_checkpoint(&mut self) -> Result<()> {
+        self.progress.log_length = self.o.folder.log_length()?;
+        checkpoint::save(&self.o.folder.checkpoint_path(), self.o.device, &self.model, &self.progress)
+    }
+}
+
+/// The split that is evaluated during training, and its name.
+fn evaluated_split<'d>(config: &Config, dataset: &'d Dataset) -> Result<Option<(&'d Split, &'static str)>> {
+    let dev = dataset.dev.as_ref().map(|split| (split, "dev"));
+    let test = dataset.test.as_ref().map(|split| (split, "test"));
+    let wanted = match config.train.evaluate_on {
+        EvaluateOn::None => return Ok(None),
+        EvaluateOn::Auto => return Ok(dev.or(test)),
+        EvaluateOn::Dev => dev,
+        EvaluateOn::Test => test,
+        EvaluateOn::Train => Some((&dataset.train, "train")),
+    };
+    let missing = || Error::config("train.evaluate_on", "the data set has no such split; say auto or none");
+    wanted.map(Some).ok_or_else(missing)
+}
+
+/// Room for the largest batch of training and of evaluation.
+fn feed_sizes(
+    config: &Config,
+    dataset: &Dataset,
+    calendar: &Calendar,
+    evaluated: Option<(&Split, &str)>,
+) -> FeedSizes {
+    let train_batch = calendar.step_documents.min(dataset.train.len());
+    let train = max_sizes(&dataset.train, train_batch);
+    let mut sizes = FeedSizes {
+        documents: train_batch,
+        tokens: train.tokens,
+        positives: train.positives,
+        filtered: dataset.filter.len(),
+    };
+    if let Some((split, _)) = evaluated {
+        let batch = config.evaluate.batch_size.min(split.len());
+        let largest = max_sizes(split, batch);
+        sizes.documents = sizes.documents.max(batch);
+        sizes.tokens = sizes.tokens.max(largest.tokens);
+        sizes.positives = sizes.positives.max(largest.positives);
+    }
+    sizes
+}

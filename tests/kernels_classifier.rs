@@ -1,0 +1,316 @@
+//! The kernels of the fixed fan-in layer against their twins, and both against f64.
+
+mod support;
+
+use regrow::device::Device;
+use regrow::kernels::fan_in_dlogits::{Block, Loss};
+use regrow::kernels::fan_in_top_k::{LOWEST, NOTHING, segments};
+use regrow::kernels::optimizer::Rule;
+use regrow::kernels::{
+    bias_update, columns_of, fan_in_dlogits, fan_in_feature_gradient, fan_in_top_k, fan_in_update, inverted_index,
+    loss_sum, top_k_merge,
+};
+use support::device::{
+    Numbers, Outputs, ULP, assert_close, compare, engines, garbage, run, sum_tolerance, upload, writable,
+};
+use support::layer::{Hyper, Layer, loss_of, shapes};
+
+/// What the gradients are divided by.
+const SCALE: f32 = 0.25;
+
+/// `dlogits` and `label_loss` of a layer on a device.
+fn dlogits(device: &Device, layer: &Layer, loss: Option<Loss>) -> [regrow::device::Buffer; 2] {
+    let Block { rows, .. } = layer.block;
+    let outputs = [rows * layer.columns(), rows].map(|len| garbage(device, len));
+    let [x, weights, bias] = [&layer.x, &layer.weights, &layer.bias].map(|values| upload(device, values));
+    let (indices, positives) = (upload(device, &layer.indices), upload(device, &layer.positives));
+    let [out, label_loss] = [&outputs[0], &outputs[1]].map(|buffer| buffer.whole());
+    let bindings = [&x, &weights, &indices, &bias, &positives, &out, &label_loss];
+    run(device, [fan_in_dlogits::launch(layer.block, loss, SCALE, layer.positives.len(), bindings)]);
+    outputs
+}
+
+#[test]
+fn logits_losses_and_their_gradients() {
+    for (seed, shape) in shapes().into_iter().enumerate() {
+        let layer = Layer::new(shape, seed as u64);
+        let Block { rows, fan_in, batch, .. } = layer.block;
+        let terms = fan_in + 8;
+        for loss in [Loss::Bce, Loss::SquaredHinge] {
+            let case = format!("{loss:?} of {:?}", layer.block);
+            let got = compare(&case, |device| {
+                let [dlogits, label_loss] = dlogits(device, &layer, Some(loss));
+                Outputs::of(device)
+                    .close("dlogits", &dlogits, rows * layer.columns(), terms)
+                    .close("label_loss", &label_loss, rows, terms + batch)
+            });
+            let (losses, gradients) = layer.loss(loss);
+            let gradients: Vec<f64> = gradients.iter().map(|g| f64::from(SCALE) * g).collect();
+            assert_close(&case, got.floats("dlogits"), &gradients, sum_tolerance(terms, &gradients));
+            assert_close(&case, got.floats("label_loss"), &losses, sum_tolerance(terms + batch, &losses));
+        }
+        // The logits themselves; beyond the batch lies what the bias gives, which nobody reads.
+        let case = format!("logits of {:?}", layer.block);
+        let got = compare(&case, |device| {
+            let [logits, _] = dlogits(device, &layer, None);
+            Outputs::of(device).close("logits", &logits, rows * layer.columns(), fan_in + 1)
+        });
+        let truth = layer.logits();
+        for (row, got) in got.floats("logits").chunks(layer.columns()).enumerate() {
+            let truth = &truth[row * layer.columns()..][..batch];
+            assert_close(&case, &got[..batch], truth, sum_tolerance(fan_in + 1, &layer.logits()));
+        }
+    }
+}
+
+#[test]
+fn losses_keep_both_tails() {
+    // Weights of zero: the logit is the bias, exactly. Odd labels are positive everywhere.
+    let biases = [0.0, 1e-3, 1.0, 30.0, 80.0, 120.0, 1e4].map(|z: f32| [z, z, -z, -z]).concat();
+    let block = Block { rows: biases.len(), first_label: 0, fan_in: 2, group: 1, batch: 1 };
+    let mut layer = Layer::new((block, 3), 1);
+    layer.weights.fill(0.0);
+    layer.bias.clone_from(&biases);
+    layer.positives = (1..biases.len() as u32).step_by(2).map(|label| [label, 0]).collect();
+    for loss in [Loss::Bce, Loss::SquaredHinge] {
+        for (engine, device) in engines() {
+            let [gradients, losses] = dlogits(device, &layer, Some(loss));
+            let gradients: Vec<f32> = device.read_vec(&gradients, biases.len() * 16).unwrap();
+            let losses: Vec<f32> = device.read_vec(&losses, biases.len()).unwrap();
+            for (label, z) in biases.iter().enumerate() {
+                let (value, gradient) = loss_of(loss, f64::from(*z), label % 2 == 1);
+                // An exponential may be wrong by 3 + 2 |z| ulps in WGSL; denormals may become zero.
+                let relative = ULP * (16.0 + if z.abs() < 100.0 { 2.0 * f64::from(z.abs()) } else { 0.0 });
+                let place = format!("{loss:?} at {z}, label {label} on {engine}");
+                let tolerance = |truth: f64| relative * truth.abs() + 1e-36;
+                assert_close(&place, &[losses[label]], &[value], tolerance(value));
+                let gradient = gradient * f64::from(SCALE);
+                assert_close(&place, &[gradients[label * 16]], &[gradient], tolerance(gradient));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_nan_reaches_the_loss() {
+    let block = Block { rows: 5, first_label: 0, fan_in: 3, group: 1, batch: 3 };
+    let mut layer = Layer::new((block, 6), 2);
+    // Label 0 has no positive, label 2 has all samples: a NaN must come through either way.
+    layer.weights[0] = f32::NAN;
+    layer.weights[2 * 3 + 1] = f32::NAN;
+    for loss in [Loss::Bce, Loss::SquaredHinge] {
+        for (engine, device) in engines() {
+            let [_, label_loss] = dlogits(device, &layer, Some(loss));
+            let losses = writable(device, &[0.0_f32; 4]);
+            run(device, [loss_sum::launch(5, 2, 1.0, &label_loss.whole(), &losses.whole())]);
+            let per_label: Vec<f32> = device.read_vec(&label_loss, 5).unwrap();
+            let nan = per_label.iter().map(|loss| loss.is_nan()).collect::<Vec<_>>();
+            assert_eq!(nan, [true, false, true, false, false], "{loss:?} on {engine}: {per_label:?}");
+            let ring: Vec<f32> = device.read_vec(&losses, 4).unwrap();
+            assert!(ring[2].is_nan() && ring[3] == 0.0, "{loss:?} on {engine}: {ring:?}");
+        }
+    }
+}
+
+#[test]
+fn feature_gradient_gathers_every_connection() {
+    for (seed, shape) in shapes().into_iter().enumerate() {
+        let layer = Layer::new(shape, seed as u64);
+        let Block { rows, fan_in, group, .. } = layer.block;
+        let (features, columns) = (layer.features, layer.columns());
+        let mut numbers = Numbers::new(seed as u64 + 100);
+        let (dlogits, before) = (numbers.floats(rows * columns, 1.0), numbers.floats(features * columns, 1.0));
+        // A feature may be in every row.
+        let terms = rows.div_ceil(group) * group + 2;
+        let case = format!("feature gradient of {:?}", layer.block);
+        let got = compare(&case, |device| {
+            let [dlogits, weights] = [&dlogits, &layer.weights].map(|values| upload(device, values));
+            let indices = upload(device, &layer.indices);
+            let table = garbage(device, inverted_index::table_len(features)).whole();
+            let offsets = garbage(device, features + 1).whole();
+            let connections = garbage(device, layer.block.index_rows() * fan_in).whole();
+            let dx = writable(device, &before);
+            let index = inverted_index::launches(layer.block, features, [&indices, &table, &offsets, &connections]);
+            let bindings = [&dlogits, &weights, &offsets, &connections, &dx.whole()];
+            run(device, index.into_iter().chain([fan_in_feature_gradient::launch(layer.block, features, bindings)]));
+            Outputs::of(device).close("dx", &dx, features * columns, terms)
+        });
+        let mut truth = layer.feature_gradient(&dlogits.iter().copied().map(f64::from).collect::<Vec<_>>());
+        truth.iter_mut().zip(&before).for_each(|(truth, before)| *truth += f64::from(*before));
+        assert_close(&case, got.floats("dx"), &truth, sum_tolerance(terms, &truth));
+    }
+}
+
+/// A state on a device, or the stand-in for one that the rule does not have.
+fn state(device: &Device, has: bool, values: &[f32]) -> regrow::device::Buffer {
+    if has { writable(device, values) } else { writable(device, &[7.0_f32; 4]) }
+}
+
+#[test]
+fn weights_and_biases_take_optimizer_steps() {
+    for (seed, shape) in shapes().into_iter().enumerate() {
+        let layer = Layer::new(shape, seed as u64);
+        let Block { rows, fan_in, .. } = layer.block;
+        let (count, columns) = (rows * fan_in, layer.columns());
+        let dlogits = Numbers::new(seed as u64 + 200).floats(rows * columns, 0.1);
+        let hyper = Hyper::SAMPLE;
+        for rule in Rule::ALL {
+            let has = |state: usize| rule.states() >= state;
+            let case = format!("{rule:?} of {:?}", layer.block);
+            let got = compare(&case, |device| {
+                let [x, dlogits] = [&layer.x, &dlogits].map(|values| upload(device, values));
+                let indices = upload(device, &layer.indices);
+                let [weights, bias] = [&layer.weights, &layer.bias].map(|values| writable(device, values));
+                let [first, second, bias_first, bias_second] =
+                    [0, 1, 2, 3].map(|i| state(device, has(i % 2 + 1), &layer.states[i]));
+                let [w, m, v] = [&weights, &first, &second].map(|buffer| buffer.whole());
+                let [b, bm, bv] = [&bias, &bias_first, &bias_second].map(|buffer| buffer.whole());
+                let rates = hyper.rates(rule);
+                run(device, [
+                    fan_in_update::launch(layer.block, rule, rates, [&x, &dlogits, &indices, &w, &m, &v]),
+                    bias_update::launch(layer.block, rule, rates, [&dlogits, &b, &bm, &bv]),
+                ]);
+                let lens = |state, len| if has(state) { len } else { 4 };
+                Outputs::of(device)
+                    .close("weights", &weights, count, columns)
+                    .close("first", &first, lens(1, count), columns)
+                    .close("second", &second, lens(2, count), columns)
+                    .close("bias", &bias, rows, columns)
+                    .close("bias_first", &bias_first, lens(1, rows), columns)
+                    .close("bias_second", &bias_second, lens(2, rows), columns)
+            });
+            let dlogits: Vec<f64> = dlogits.iter().copied().map(f64::from).collect();
+            let bias_gradient: Vec<f64> = dlogits.chunks(columns).map(|row| row.iter().sum()).collect();
+            let no_decay = Hyper { weight_decay: 0.0, ..hyper };
+            let sides = [
+                (["weights", "first", "second"], &layer.weights, 0, layer.weight_gradient(&dlogits), hyper),
+                (["bias", "bias_first", "bias_second"], &layer.bias, 2, bias_gradient, no_decay),
+            ];
+            for (names, before, states, gradient, hyper) in sides {
+                let step = |i: usize| {
+                    let at = |values: &[f32]| f64::from(values[i]);
+                    hyper.step(rule, at(before), gradient[i], at(&layer.states[states]), at(&layer.states[states + 1]))
+                };
+                for (which, name) in names.into_iter().enumerate() {
+                    if has(which) {
+                        let truth: Vec<f64> = (0..before.len()).map(|i| step(i)[which]).collect();
+                        let place = format!("{case}, {name}");
+                        assert_close(&place, got.floats(name), &truth, sum_tolerance(columns, &truth));
+                    } else {
+                        assert_eq!(got.floats(name), [7.0; 4], "{case} touches {name}, which it has not");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn losses_add_up_in_their_place() {
+    for rows in [1, 7, 64, 65, 1000] {
+        let losses = Numbers::new(rows as u64).floats(rows, 1.0);
+        let got = compare(&format!("loss of {rows} labels"), |device| {
+            let ring = writable(device, &[1.0_f32, 2.0, 3.0, 4.0]);
+            run(device, [loss_sum::launch(rows, 2, 0.5, &upload(device, &losses), &ring.whole())]);
+            Outputs::of(device).within("ring", &ring, 4, 4.0 * ULP * 32.0)
+        });
+        let sum: f64 = losses.iter().copied().map(f64::from).sum();
+        assert_close("ring", got.floats("ring"), &[1.0, 2.0, 3.0 + 0.5 * sum, 4.0], 4.0 * ULP * 32.0);
+    }
+}
+
+/// Best labels of blocks one after the other against a full sort. All numbers are integers, so that scores are exact
+/// and many are equal.
+fn check_top_k(shapes: &[(Block, usize)], k: usize) {
+    let layers: Vec<Layer> =
+        shapes.iter().enumerate().map(|(i, shape)| Layer::integers(*shape, 40 + i as u64)).collect();
+    // The same samples in all blocks.
+    let (x, batch, columns) = (&layers[0].x, shapes[0].0.batch, columns_of(shapes[0].0.batch));
+    let layers: Vec<Layer> = layers.iter().map(|layer| Layer { x: x.clone(), ..layer.clone() }).collect();
+    let scored = |sample: usize| -> Vec<(f64, u32)> {
+        let of_layer = |layer: &Layer| {
+            let z = layer.logits();
+            let label = layer.block.first_label as u32;
+            (0..layer.block.rows).map(|row| (z[row * columns + sample], label + row as u32)).collect::<Vec<_>>()
+        };
+        let mut all: Vec<(f64, u32)> = layers.iter().flat_map(of_layer).collect();
+        all.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        all
+    };
+    // Every other sample is filtered: its best label, its third, one twice, and one that does not exist.
+    let (mut filter_offsets, mut filter_labels) = (vec![0_u32], Vec::new());
+    let (mut want_scores, mut want_labels) = (vec![LOWEST; columns * k], vec![NOTHING; columns * k]);
+    for sample in 0..batch {
+        let all = scored(sample);
+        let mut filter: Vec<u32> = Vec::new();
+        if sample % 2 == 1 {
+            filter.extend(all.iter().step_by(2).take(2).map(|(_, label)| *label));
+            filter.extend([filter[0], 1_000_000]);
+        }
+        let kept = all.iter().filter(|(_, label)| !filter.contains(label)).take(k);
+        for (i, (score, label)) in kept.enumerate() {
+            want_scores[sample * k + i] = *score as f32;
+            want_labels[sample * k + i] = *label;
+        }
+        filter_labels.extend(filter);
+        filter_offsets.push(filter_labels.len() as u32);
+    }
+    filter_labels.push(0);
+    let case = format!("top {k} of {:?}", shapes[0].0);
+    let got = compare(&case, |device| {
+        let best_scores = garbage(device, columns * k);
+        let best_labels = garbage(device, columns * k);
+        let [x, filter_offsets, filter_labels] =
+            [upload(device, x), upload(device, &filter_offsets), upload(device, &filter_labels)];
+        for (i, layer) in layers.iter().enumerate() {
+            let [weights, bias] = [&layer.weights, &layer.bias].map(|values| upload(device, values));
+            let indices = upload(device, &layer.indices);
+            let segments = segments(layer.block.rows);
+            let [scores, labels] = [(); 2].map(|()| garbage(device, segments * columns * k).whole());
+            let bindings =
+                [&x, &weights, &indices, &bias, &filter_offsets, &filter_labels, &scores, &labels];
+            let merge = [&scores, &labels, &best_scores.whole(), &best_labels.whole()];
+            run(device, [
+                fan_in_top_k::launch(layer.block, k, bindings),
+                top_k_merge::launch(columns, segments, k, i == 0, merge),
+            ]);
+        }
+        Outputs::of(device)
+            .within("scores", &best_scores, columns * k, 0.0)
+            .exact("labels", &best_labels, columns * k)
+    });
+    assert_eq!(got.words("labels"), want_labels, "{case}");
+    assert_eq!(got.floats("scores"), want_scores, "{case}");
+}
+
+#[test]
+fn best_labels_are_those_of_a_sort() {
+    let block = |rows, first_label, group, batch| Block { rows, first_label, fan_in: 5, group, batch };
+    for k in [1, 3, 5] {
+        check_top_k(&[(block(1100, 0, 1, 7), 20), (block(33, 1100, 1, 7), 20)], k);
+    }
+    check_top_k(&[(block(601, 12, 4, 33), 70), (block(7, 616, 4, 33), 70)], 100);
+    check_top_k(&[(block(300, 0, 4, 1), 6)], 256);
+    // Fewer labels than asked for.
+    check_top_k(&[(block(3, 0, 1, 16), 6)], 5);
+    check_top_k(&[(block(1, 0, 1, 7), 6), (block(2, 1, 1, 7), 6)], 256);
+}
+
+#[test]
+fn a_nan_score_is_never_among_the_best() {
+    let block = Block { rows: 9, first_label: 0, fan_in: 2, group: 1, batch: 2 };
+    let mut layer = Layer::integers((block, 4), 3);
+    layer.bias[4] = f32::NAN;
+    let got = compare("NaN among the scores", |device| {
+        let buffers = [&layer.x, &layer.weights, &layer.bias].map(|values| upload(device, values));
+        let [x, weights, bias] = buffers.each_ref();
+        let (indices, nothing) = (upload(device, &layer.indices), upload(device, &[0_u32; 4]));
+        let (scores, labels) = (garbage(device, 16 * 9), garbage(device, 16 * 9));
+        let bindings = [x, weights, &indices, bias, &nothing, &nothing, &scores.whole(), &labels.whole()];
+        run(device, [fan_in_top_k::launch(block, 9, bindings)]);
+        Outputs::of(device).within("scores", &scores, 16 * 9, 0.0).exact("labels", &labels, 16 * 9)
+    });
+    for list in got.words("labels").chunks(9).take(2) {
+        assert!(!list.contains(&4) && list[7] != NOTHING && list[8] == NOTHING, "{list:?}");
+    }
+}

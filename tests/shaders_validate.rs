@@ -1,0 +1,256 @@
+//! Every shader, in every variant, goes through naga to SPIR-V, Metal and Direct3D text. Needs no driver.
+
+use naga::back::{hlsl, msl, spv};
+use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy, Layouter};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, Module, ResourceBinding, StorageAccess, TypeInner};
+use regrow::device::{Access, Device, DeviceOptions, Kernel, Launch, Slice, shader};
+use regrow::kernels::dropout_columns::Dropout;
+use regrow::kernels::fan_in_dlogits::{Block, Loss};
+use regrow::kernels::matmul::Layout;
+use regrow::kernels::optimizer::{Rates, Rule};
+use regrow::kernels::rewire_histogram::Digit;
+use regrow::kernels::rewire_regrow::Growth;
+use regrow::kernels::*;
+
+/// A kernel's variant, parsed and validated.
+struct Parsed {
+    kernel: &'static Kernel,
+    name: String,
+    module: Module,
+    info: ModuleInfo,
+}
+
+fn parse(kernel: &'static Kernel, constants: &[(&'static str, u32)], immediates: bool) -> Parsed {
+    let parameters = if immediates { "immediates" } else { "uniform" };
+    let name = format!("{} ({parameters})", shader::variant_name(kernel, &constants.to_vec()));
+    let text = shader::expand(kernel, constants, immediates).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let module = naga::front::wgsl::parse_str(&text)
+        .unwrap_or_else(|error| panic!("{name}, parsing:\n{}", error.emit_to_string(&text)));
+    // The floor: the fallback must do without any capability.
+    let capabilities = if immediates { Capabilities::IMMEDIATES } else { Capabilities::empty() };
+    let info = Validator::new(ValidationFlags::all(), capabilities)
+        .validate(&module)
+        .unwrap_or_else(|error| panic!("{name}, validating:\n{}", error.emit_to_string(&text)));
+    Parsed { kernel, name, module, info }
+}
+
+/// Every kernel in every variant, with immediates and without.
+fn all() -> Vec<Parsed> {
+    let of_kernel = |kernel: &&'static Kernel| {
+        let kernel = *kernel;
+        let variants = (kernel.variants)();
+        assert!(!variants.is_empty(), "{kernel:?} has no variants");
+        variants.into_iter().flat_map(move |v| [true, false].map(|immediates| parse(kernel, &v, immediates)))
+    };
+    ALL.iter().flat_map(of_kernel).collect()
+}
+
+impl Parsed {
+    /// Size in bytes of the variables in one address space.
+    fn bytes_in(&self, space: impl Fn(AddressSpace) -> bool) -> u32 {
+        let mut layouter = Layouter::default();
+        layouter.update(self.module.to_ctx()).unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        let variables = self.module.global_variables.iter().filter(|(_, variable)| space(variable.space));
+        variables.map(|(_, variable)| layouter[variable.ty].size).sum()
+    }
+
+    fn params_bytes(&self) -> u32 {
+        self.bytes_in(|space| matches!(space, AddressSpace::Immediate | AddressSpace::Uniform))
+    }
+
+    /// (group, binding, access) of every storage buffer.
+    fn storage(&self) -> Vec<(ResourceBinding, Access)> {
+        let of = |variable: &naga::GlobalVariable| match variable.space {
+            AddressSpace::Storage { access } => {
+                let written = access.contains(StorageAccess::STORE);
+                let binding = variable.binding.unwrap_or_else(|| panic!("{}: unbound buffer", self.name));
+                Some((binding, if written { Access::Write } else { Access::Read }))
+            }
+            _ => None,
+        };
+        self.module.global_variables.iter().filter_map(|(_, variable)| of(variable)).collect()
+    }
+}
+
+fn bounds(policy: BoundsCheckPolicy) -> BoundsCheckPolicies {
+    BoundsCheckPolicies {
+        index: policy,
+        buffer: policy,
+        image_load: policy,
+        binding_array: BoundsCheckPolicy::Unchecked,
+    }
+}
+
+const UNIFORM: ResourceBinding = ResourceBinding { group: 1, binding: 0 };
+
+fn to_spirv(shader: &Parsed, checked: bool) {
+    let policy = if checked { BoundsCheckPolicy::Restrict } else { BoundsCheckPolicy::Unchecked };
+    let options = spv::Options {
+        bounds_check_policies: bounds(policy),
+        force_loop_bounding: checked,
+        ..Default::default()
+    };
+    let words = spv::write_vec(&shader.module, &shader.info, &options, None)
+        .unwrap_or_else(|error| panic!("{}, SPIR-V: {error}", shader.name));
+    assert_eq!(words[0], 0x0723_0203, "{}: no SPIR-V", shader.name);
+}
+
+fn to_metal(shader: &Parsed, checked: bool) {
+    let policy = if checked { BoundsCheckPolicy::Restrict } else { BoundsCheckPolicy::Unchecked };
+    let target = |slot, mutable| msl::BindTarget { buffer: Some(slot), mutable, ..Default::default() };
+    let mut resources: msl::BindingMap = shader
+        .storage()
+        .into_iter()
+        .map(|(binding, access)| (binding, target(binding.binding as u8, access == Access::Write)))
+        .collect();
+    resources.insert(UNIFORM, target(20, false));
+    let entry = msl::EntryPointResources { resources, immediates_buffer: Some(20), sizes_buffer: Some(21) };
+    let options = msl::Options {
+        lang_version: (2, 0),
+        per_entry_point_map: msl::EntryPointResourceMap::from([("main".to_owned(), entry)]),
+        fake_missing_bindings: false,
+        bounds_check_policies: bounds(policy),
+        force_loop_bounding: checked,
+        ..Default::default()
+    };
+    let (text, translation) =
+        msl::write_string(&shader.module, &shader.info, &options, &msl::PipelineOptions::default())
+            .unwrap_or_else(|error| panic!("{}, Metal: {error}", shader.name));
+    for entry in translation.entry_point_names {
+        let entry = entry.unwrap_or_else(|error| panic!("{}, Metal: {error}", shader.name));
+        assert!(text.contains(&format!("kernel void {entry}")), "{}: no kernel in the Metal text", shader.name);
+    }
+}
+
+fn to_hlsl(shader: &Parsed, checked: bool) {
+    let target = |space, register| hlsl::BindTarget { space, register, restrict_indexing: checked, ..Default::default() };
+    let mut binding_map: hlsl::BindingMap =
+        shader.storage().into_iter().map(|(binding, _)| (binding, target(0, binding.binding))).collect();
+    binding_map.insert(UNIFORM, target(1, 0));
+    let options = hlsl::Options {
+        binding_map,
+        fake_missing_bindings: false,
+        // For num_workgroups, which Direct3D does not have.
+        special_constants_binding: Some(target(3, 0)),
+        immediates_target: Some(target(2, 0)),
+        restrict_indexing: checked,
+        force_loop_bounding: checked,
+        ..Default::default()
+    };
+    let mut text = String::new();
+    let pipeline_options = hlsl::PipelineOptions::default();
+    let reflection = hlsl::Writer::new(&mut text, &options, &pipeline_options)
+        .write(&shader.module, &shader.info, None)
+        .unwrap_or_else(|error| panic!("{}, HLSL: {error}", shader.name));
+    for entry in reflection.entry_point_names {
+        let entry = entry.unwrap_or_else(|error| panic!("{}, HLSL: {error}", shader.name));
+        assert!(text.contains(&format!("void {entry}(")), "{}: no entry point in the HLSL text", shader.name);
+    }
+}
+
+#[test]
+fn every_variant_translates_for_every_backend() {
+    for shader in all() {
+        for checked in [true, false] {
+            to_spirv(&shader, checked);
+            to_metal(&shader, checked);
+            to_hlsl(&shader, checked);
+        }
+    }
+}
+
+#[test]
+fn every_variant_stays_within_the_floor_limits() {
+    for shader in all() {
+        let name = &shader.name;
+        let [entry] = &shader.module.entry_points[..] else { panic!("{name} has not one entry point") };
+        assert_eq!(entry.name, "main", "{name}");
+        assert!(entry.workgroup_size.iter().product::<u32>() <= 256, "{name}: {:?}", entry.workgroup_size);
+        assert!(shader.storage().len() <= 8, "{name}: {} storage buffers", shader.storage().len());
+        let workgroup = shader.bytes_in(|space| space == AddressSpace::WorkGroup);
+        assert!(workgroup <= 16 << 10, "{name}: {workgroup} bytes of workgroup memory");
+        let params = shader.params_bytes();
+        assert!(params > 0 && params <= 128, "{name}: {params} bytes of parameters");
+        for (_, ty) in shader.module.types.iter() {
+            if let TypeInner::Atomic(scalar) = ty.inner {
+                assert_eq!(scalar, naga::Scalar::U32, "{name}: atomics other than u32 are not deterministic");
+            }
+        }
+    }
+}
+
+#[test]
+fn bindings_are_those_that_the_kernel_declares() {
+    for shader in all() {
+        let mut found = shader.storage();
+        found.sort_by_key(|(binding, _)| binding.binding);
+        let declared: Vec<_> = shader.kernel.bindings.iter().copied().enumerate().map(|(i, access)| {
+            (ResourceBinding { group: 0, binding: i as u32 }, access)
+        }).collect();
+        assert_eq!(found, declared, "{}", shader.name);
+    }
+}
+
+#[test]
+fn kernels_have_different_names() {
+    let mut names: Vec<_> = ALL.iter().map(|kernel| kernel.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), ALL.len());
+}
+
+/// One launch of each kernel, however small; `s` stands for every buffer.
+fn sample_launches(s: &Slice) -> Vec<Launch> {
+    let block = Block { rows: 3, first_label: 0, fan_in: 2, group: 1, batch: 2 };
+    let (rule, rates) = (Rule::AdamW, Rates::default());
+    let growth = Growth { features: 4, bound: 1.0, seed: 1, step: 1, first_wiring: false, states: 2 };
+    let digit = Digit { shift: 24, prefix: 0, equal_score: None };
+    let mut launches = vec![
+        bag_forward::launch(1, 1, 1, [s; 4]),
+        bias_update::launch(block, rule, rates, [s; 4]),
+        column_sum::launch(1, 1, s, s),
+        dropout_columns::launch(1, 1, Dropout::OFF, s, s),
+        dropout_columns_backward::launch(1, 1, Dropout::OFF, s, s),
+        embedding_gradient::launch(1, 1, 1, [s; 5]),
+        embedding_update::launch(1, 1, 1, rule, rates, [s; 5]),
+        fan_in_dlogits::launch(block, Some(Loss::Bce), 1.0, 0, [s; 7]),
+        fan_in_feature_gradient::launch(block, 4, [s; 5]),
+        fan_in_top_k::launch(block, 5, [s; 8]),
+        fan_in_update::launch(block, rule, rates, [s; 6]),
+        gelu::forward(1, s, s),
+        gelu::backward(1, s, s, s),
+        layer_norm::launch(1, 1, 1e-5, [s; 5]),
+        layer_norm_backward::launch(1, 1, [s; 5]),
+        layer_norm_parameters::launch(1, 1, [s; 5]),
+        loss_sum::launch(1, 0, 1.0, s, s),
+        matmul::launch([1; 3], Layout::Nt, s, s, Some(s), s),
+        optimizer_step::launch(1, rule, rates, [s; 4]),
+        rewire_histogram::launch(block, digit, s, s),
+        rewire_mask::launch(block, rewire_mask::Rule::PerRow(1), s, s),
+        rewire_regrow::launch(block, growth, [s; 7]),
+        top_k_merge::launch(16, 1, 5, true, [s; 4]),
+    ];
+    launches.extend(inverted_index::launches(block, 4, [s; 4]));
+    launches
+}
+
+#[test]
+fn launches_pass_what_the_shaders_take() {
+    let device = Device::cpu(DeviceOptions { threads: 1, ..DeviceOptions::default() }).unwrap();
+    let slice = device.allocate("anything", 16).unwrap().whole();
+    let launches = sample_launches(&slice);
+    for kernel in ALL {
+        assert!(launches.iter().any(|l| l.kernel.name == kernel.name), "add a launch of {kernel:?} to this test");
+    }
+    for launch in launches {
+        let name = launch.kernel.name;
+        let parsed = parse(launch.kernel, &launch.constants, true);
+        assert_eq!(launch.params.len() as u32 * 4, parsed.params_bytes(), "{name}: size of Params");
+        assert_eq!(launch.bindings.len(), launch.kernel.bindings.len(), "{name}: bindings");
+        let names = |constants: &[(&'static str, u32)]| constants.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+        for variant in (launch.kernel.variants)() {
+            assert_eq!(names(&variant), names(&launch.constants), "{name}: constants");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The devices that tests run on, each opened once in a process, and the comparison of what they compute.
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use regrow::device::{Buffer, Device, DeviceOptions, Launch, Recording, Slice};
+use regrow::random::{Purpose, below, unit, words};
+
+const OPTIONS: DeviceOptions = DeviceOptions { checked: false, immediates: true, fused: true, threads: 0 };
+
+/// A device of the process, opened when it is first asked for.
+struct Shared {
+    name: &'static str,
+    on_gpu: bool,
+    options: DeviceOptions,
+    device: OnceLock<Device>,
+}
+
+impl Shared {
+    const fn new(name: &'static str, on_gpu: bool, options: DeviceOptions) -> Self {
+        Self { name, on_gpu, options, device: OnceLock::new() }
+    }
+
+    fn device(&'static self) -> (&'static str, &'static Device) {
+        // One after the other: some drivers crash when contexts are created at the same time.
+        static OPENING: Mutex<()> = Mutex::new(());
+        let open = || {
+            let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
+            if !self.on_gpu {
+                return Device::cpu(self.options).unwrap_or_else(|error| panic!("{error}"));
+            }
+            Device::gpu(None, self.options).unwrap_or_else(|error| {
+                panic!(
+                    "{error}\nThese tests compare shaders with their CPU twins and need a GPU driver; software will \
+                     do: apt-get install libvulkan1 mesa-vulkan-drivers"
+                )
+            })
+        };
+        (self.name, self.device.get_or_init(open))
+    }
+}
+
+static CPU_UNFUSED: Shared = Shared::new("cpu unfused", false, DeviceOptions { fused: false, ..OPTIONS });
+static CPU_FUSED: Shared = Shared::new("cpu fused", false, OPTIONS);
+static GPU_CHECKED: Shared = Shared::new("gpu checked", true, DeviceOptions { checked: true, ..OPTIONS });
+static GPU_UNCHECKED: Shared = Shared::new("gpu unchecked", true, OPTIONS);
+static GPU_UNIFORM: Shared =
+    Shared::new("gpu uniform parameters", true, DeviceOptions { checked: true, immediates: false, ..OPTIONS });
+
+/// The engines that everything must run on alike; the first, the unfused twins, is what the others are compared with.
+pub fn engines() -> [(&'static str, &'static Device); 4] {
+    [&CPU_UNFUSED, &CPU_FUSED, &GPU_CHECKED, &GPU_UNCHECKED].map(Shared::device)
+}
+
+/// A GPU that gets its launch parameters in a uniform buffer.
+pub fn gpu_uniform() -> (&'static str, &'static Device) {
+    GPU_UNIFORM.device()
+}
+
+/// A buffer that holds `values`, as a launch's argument.
+pub fn upload<T: bytemuck::Pod>(device: &Device, values: &[T]) -> Slice {
+    let mut bytes = bytemuck::cast_slice(values).to_vec();
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    device.upload("test", &bytes).unwrap().whole()
+}
+
+/// A buffer for `len` words, full of what no kernel writes: whoever forgets an element is found out.
+pub fn garbage(device: &Device, len: usize) -> Buffer {
+    device.upload("test", &vec![0x7fc0_dead_u32; len]).unwrap()
+}
+
+/// A buffer that starts as `values` and will be written.
+pub fn writable<T: bytemuck::Pod>(device: &Device, values: &[T]) -> Buffer {
+    device.upload("test", values).unwrap()
+}
+
+/// Runs launches in order.
+pub fn run(device: &Device, launches: impl IntoIterator<Item = Launch>) {
+    let mut recording = Recording::new();
+    launches.into_iter().for_each(|launch| recording.launch(launch));
+    device.submit(recording).unwrap();
+}
+
+/// A unit in the last place of 1.
+pub const ULP: f64 = f32::EPSILON as f64;
+
+enum Values {
+    /// Bits that must agree.
+    Exact(Vec<u32>),
+    /// Numbers that may differ by so much.
+    Close(Vec<f32>, Tolerance),
+}
+
+#[derive(Clone, Copy)]
+enum Tolerance {
+    /// 4 ulps for each term of the sum that a number is, of the largest number of the tensor.
+    Terms(usize),
+    Absolute(f64),
+}
+
+/// What a run on one device gave.
+pub struct Outputs<'a> {
+    device: &'a Device,
+    list: Vec<(&'static str, Values)>,
+}
+
+impl<'a> Outputs<'a> {
+    pub fn of(device: &'a Device) -> Self {
+        Self { device, list: Vec::new() }
+    }
+
+    /// `count` words that must be the same everywhere.
+    pub fn exact(mut self, name: &'static str, buffer: &Buffer, count: usize) -> Self {
+        self.list.push((name, Values::Exact(self.device.read_vec(buffer, count).unwrap())));
+        self
+    }
+
+    /// `count` numbers, each a sum of about `terms` terms, that may differ by 4 ulps of the largest for each term.
+    pub fn close(mut self, name: &'static str, buffer: &Buffer, count: usize, terms: usize) -> Self {
+        let values = self.device.read_vec(buffer, count).unwrap();
+        self.list.push((name, Values::Close(values, Tolerance::Terms(terms))));
+        self
+    }
+
+    /// `count` numbers that may differ by `tolerance`.
+    pub fn within(mut self, name: &'static str, buffer: &Buffer, count: usize, tolerance: f64) -> Self {
+        let values = self.device.read_vec(buffer, count).unwrap();
+        self.list.push((name, Values::Close(values, Tolerance::Absolute(tolerance))));
+        self
+    }
+
+    fn get(&self, name: &str) -> &Values {
+        &self.list.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("no output {name}")).1
+    }
+
+    /// The words of an exact output.
+    pub fn words(&self, name: &str) -> &[u32] {
+        match self.get(name) {
+            Values::Exact(words) => words,
+            Values::Close(..) => panic!("{name} is not exact"),
+        }
+    }
+
+    /// The numbers of any output.
+    pub fn floats(&self, name: &str) -> &[f32] {
+        match self.get(name) {
+            Values::Exact(words) => bytemuck::cast_slice(words),
+            Values::Close(values, _) => values,
+        }
+    }
+
+    /// Every output, bit by bit.
+    pub fn bits(&self) -> Vec<(&'static str, Vec<u32>)> {
+        self.list.iter().map(|(name, _)| (*name, bytemuck::cast_slice(self.floats(name)).to_vec())).collect()
+    }
+}
+
+/// Runs `work` on every engine and compares the outputs with those of the unfused twins, which are returned.
+pub fn compare(case: &str, work: impl Fn(&'static Device) -> Outputs<'static>) -> Outputs<'static> {
+    let [(_, twins), others @ ..] = engines();
+    let reference = work(twins);
+    for (engine, device) in others.into_iter().chain([gpu_uniform()]) {
+        let outputs = work(device);
+        assert_eq!(outputs.list.len(), reference.list.len());
+        for ((name, want), (_, got)) in reference.list.iter().zip(&outputs.list) {
+            let place = format!("{case}, {name} on {engine}");
+            match (want, got) {
+                (Values::Exact(want), Values::Exact(got)) => {
+                    if let Some(i) = (0..want.len()).find(|i| want[*i] != got[*i]) {
+                        panic!("{place}: element {i} is {:#x}, the twin gives {:#x}", got[i], want[i]);
+                    }
+                }
+                (Values::Close(want, tolerance), Values::Close(got, _)) => {
+                    let want: Vec<f64> = want.iter().copied().map(f64::from).collect();
+                    assert_close(&place, got, &want, tolerance.of(&want));
+                }
+                _ => unreachable!("one closure gives the same kinds of outputs"),
+            }
+        }
+    }
+    reference
+}
+
+impl Tolerance {
+    fn of(self, values: &[f64]) -> f64 {
+        match self {
+            Self::Terms(terms) => sum_tolerance(terms, values),
+            Self::Absolute(tolerance) => tolerance,
+        }
+    }
+}
+
+/// 4 ulps of the largest value for each of `terms` terms.
+pub fn sum_tolerance(terms: usize, values: &[f64]) -> f64 {
+    let largest = values.iter().filter(|v| v.is_finite()).fold(0.0_f64, |max, v| max.max(v.abs()));
+    4.0 * ULP * terms as f64 * largest
+}
+
+/// Fails unless every value is within `tolerance` of the wanted one; NaN goes with NaN alone.
+pub fn assert_close(place: &str, got: &[f32], want: &[f64], tolerance: f64) {
+    assert_eq!(got.len(), want.len(), "{place}");
+    for (i, (got, want)) in got.iter().zip(want).enumerate() {
+        let got = f64::from(*got);
+        let same = got == *want || (got.is_nan() && want.is_nan());
+        let error = (got - want).abs();
+        assert!(same || error <= tolerance, "{place}: element {i} is {got:e}, wanted {want:e} ± {tolerance:e}");
+    }
+}
+
+/// Numbers for tests, the same in every run.
+pub struct Numbers {
+    seed: u64,
+    drawn: u32,
+}
+
+impl Numbers {
+    pub fn new(seed: u64) -> Self {
+        Self { seed, drawn: 0 }
+    }
+
+    pub fn word(&mut self) -> u32 {
+        self.drawn += 1;
+        words(self.seed, Purpose::Synth, 0, self.drawn, 0)[0]
+    }
+
+    /// An integer in [0, n).
+    pub fn below(&mut self, n: usize) -> usize {
+        below(self.word(), n as u32) as usize
+    }
+
+    /// A number in [-bound, bound).
+    pub fn float(&mut self, bound: f32) -> f32 {
+        bound * (2.0 * unit(self.word()) - 1.0)
+    }
+
+    pub fn floats(&mut self, count: usize, bound: f32) -> Vec<f32> {
+        (0..count).map(|_| self.float(bound)).collect()
+    }
+
+    /// Integers in [-bound, bound] as floats: sums and products of them are exact in any order.
+    pub fn integers(&mut self, count: usize, bound: usize) -> Vec<f32> {
+        (0..count).map(|_| self.below(2 * bound + 1) as f32 - bound as f32).collect()
+    }
+
+    /// `count` different numbers below `n`.
+    pub fn different(&mut self, count: usize, n: usize) -> Vec<usize> {
+        let mut all: Vec<usize> = (0..n).collect();
+        for i in 0..count {
+            let other = i + self.below(n - i);
+            all.swap(i, other);
+        }
+        all.truncate(count);
+        all
+    }
+}
