@@ -3,7 +3,6 @@
 // An invocation owns one sample and one segment of labels; equal scores rank by the lower label. Labels on a sample's
 // filter list never enter.
 //!import linear
-//!import fan_in
 
 const K: u32 = 5u;
 const WORKGROUP: u32 = 64u;
@@ -67,9 +66,15 @@ fn main(
         for (var row = segment * params.segment; row < end; row++) {
             let index_base = (row / params.group) * params.index_words;
             var z = bias[row];
-            for (var f = 0u; f < params.fan_in; f++) {
-                let feature = index_in(indices[index_base + f / 2u], f);
-                z += weights[row * params.fan_in + f] * x[feature * params.columns + sample];
+            let weight_base = row * params.fan_in;
+            for (var f = 1u; f < params.fan_in; f += 2u) {
+                let word = indices[index_base + f / 2u];
+                z += weights[weight_base + f - 1u] * x[(word & 0xffffu) * params.columns + sample];
+                z += weights[weight_base + f] * x[(word >> 16u) * params.columns + sample];
+            }
+            if (params.fan_in & 1u) == 1u {
+                let word = indices[index_base + params.fan_in / 2u];
+                z += weights[weight_base + params.fan_in - 1u] * x[(word & 0xffffu) * params.columns + sample];
             }
             // Labels come in ascending order, so an equal score stays behind.
             if z > best_scores[K - 1u] {

@@ -7,8 +7,8 @@ use regrow::kernels::fan_in_dlogits::{Block, Loss};
 use regrow::kernels::fan_in_top_k::{LOWEST, NOTHING, segments};
 use regrow::kernels::optimizer::Rule;
 use regrow::kernels::{
-    bias_update, columns_of, fan_in_dlogits, fan_in_feature_gradient, fan_in_top_k, fan_in_update, inverted_index,
-    loss_sum, top_k_merge,
+    bias_update, columns_of, fan_in_dlogits, fan_in_feature_gradient, fan_in_top_k, fan_in_update,
+    inverted_index, loss_sum, top_k_merge,
 };
 use support::device::{
     Numbers, Outputs, ULP, assert_close, compare, engines, garbage, run, sum_tolerance, upload, writable,
@@ -40,9 +40,12 @@ fn logits_losses_and_their_gradients() {
             let case = format!("{loss:?} of {:?}", layer.block);
             let got = compare(&case, |device| {
                 let [dlogits, label_loss] = dlogits(device, &layer, Some(loss));
-                Outputs::of(device)
-                    .close("dlogits", &dlogits, rows * layer.columns(), terms)
-                    .close("label_loss", &label_loss, rows, terms + batch)
+                Outputs::of(device).close("dlogits", &dlogits, rows * layer.columns(), terms).close(
+                    "label_loss",
+                    &label_loss,
+                    rows,
+                    terms + batch,
+                )
             });
             let (losses, gradients) = layer.loss(loss);
             let gradients: Vec<f64> = gradients.iter().map(|g| f64::from(SCALE) * g).collect();
@@ -119,7 +122,8 @@ fn feature_gradient_gathers_every_connection() {
         let Block { rows, fan_in, group, .. } = layer.block;
         let (features, columns) = (layer.features, layer.columns());
         let mut numbers = Numbers::new(seed as u64 + 100);
-        let (dlogits, before) = (numbers.floats(rows * columns, 1.0), numbers.floats(features * columns, 1.0));
+        let (dlogits, before) =
+            (numbers.floats(rows * columns, 1.0), numbers.floats(features * columns, 1.0));
         // A feature may be in every row.
         let terms = rows.div_ceil(group) * group + 2;
         let case = format!("feature gradient of {:?}", layer.block);
@@ -130,9 +134,13 @@ fn feature_gradient_gathers_every_connection() {
             let offsets = garbage(device, features + 1).whole();
             let connections = garbage(device, layer.block.index_rows() * fan_in).whole();
             let dx = writable(device, &before);
-            let index = inverted_index::launches(layer.block, features, [&indices, &table, &offsets, &connections]);
+            let index =
+                inverted_index::launches(layer.block, features, [&indices, &table, &offsets, &connections]);
             let bindings = [&dlogits, &weights, &offsets, &connections, &dx.whole()];
-            run(device, index.into_iter().chain([fan_in_feature_gradient::launch(layer.block, features, bindings)]));
+            run(
+                device,
+                index.into_iter().chain([fan_in_feature_gradient::launch(layer.block, features, bindings)]),
+            );
             Outputs::of(device).close("dx", &dx, features * columns, terms)
         });
         let mut truth = layer.feature_gradient(&dlogits.iter().copied().map(f64::from).collect::<Vec<_>>());
@@ -166,10 +174,13 @@ fn weights_and_biases_take_optimizer_steps() {
                 let [w, m, v] = [&weights, &first, &second].map(|buffer| buffer.whole());
                 let [b, bm, bv] = [&bias, &bias_first, &bias_second].map(|buffer| buffer.whole());
                 let rates = hyper.rates(rule);
-                run(device, [
-                    fan_in_update::launch(layer.block, rule, rates, [&x, &dlogits, &indices, &w, &m, &v]),
-                    bias_update::launch(layer.block, rule, rates, [&dlogits, &b, &bm, &bv]),
-                ]);
+                run(
+                    device,
+                    [
+                        fan_in_update::launch(layer.block, rule, rates, [&x, &dlogits, &indices, &w, &m, &v]),
+                        bias_update::launch(layer.block, rule, rates, [&dlogits, &b, &bm, &bv]),
+                    ],
+                );
                 let lens = |state, len| if has(state) { len } else { 4 };
                 Outputs::of(device)
                     .close("weights", &weights, count, columns)
@@ -189,7 +200,13 @@ fn weights_and_biases_take_optimizer_steps() {
             for (names, before, states, gradient, hyper) in sides {
                 let step = |i: usize| {
                     let at = |values: &[f32]| f64::from(values[i]);
-                    hyper.step(rule, at(before), gradient[i], at(&layer.states[states]), at(&layer.states[states + 1]))
+                    hyper.step(
+                        rule,
+                        at(before),
+                        gradient[i],
+                        at(&layer.states[states]),
+                        at(&layer.states[states + 1]),
+                    )
                 };
                 for (which, name) in names.into_iter().enumerate() {
                     if has(which) {
@@ -231,7 +248,9 @@ fn check_top_k(shapes: &[(Block, usize)], k: usize) {
         let of_layer = |layer: &Layer| {
             let z = layer.logits();
             let label = layer.block.first_label as u32;
-            (0..layer.block.rows).map(|row| (z[row * columns + sample], label + row as u32)).collect::<Vec<_>>()
+            (0..layer.block.rows)
+                .map(|row| (z[row * columns + sample], label + row as u32))
+                .collect::<Vec<_>>()
         };
         let mut all: Vec<(f64, u32)> = layers.iter().flat_map(of_layer).collect();
         all.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
@@ -267,17 +286,21 @@ fn check_top_k(shapes: &[(Block, usize)], k: usize) {
             let indices = upload(device, &layer.indices);
             let segments = segments(layer.block.rows);
             let [scores, labels] = [(); 2].map(|()| garbage(device, segments * columns * k).whole());
-            let bindings =
-                [&x, &weights, &indices, &bias, &filter_offsets, &filter_labels, &scores, &labels];
+            let bindings = [&x, &weights, &indices, &bias, &filter_offsets, &filter_labels, &scores, &labels];
             let merge = [&scores, &labels, &best_scores.whole(), &best_labels.whole()];
-            run(device, [
-                fan_in_top_k::launch(layer.block, k, bindings),
-                top_k_merge::launch(columns, segments, k, i == 0, merge),
-            ]);
+            run(
+                device,
+                [
+                    fan_in_top_k::launch(layer.block, k, bindings),
+                    top_k_merge::launch(columns, segments, k, i == 0, merge),
+                ],
+            );
         }
-        Outputs::of(device)
-            .within("scores", &best_scores, columns * k, 0.0)
-            .exact("labels", &best_labels, columns * k)
+        Outputs::of(device).within("scores", &best_scores, columns * k, 0.0).exact(
+            "labels",
+            &best_labels,
+            columns * k,
+        )
     });
     assert_eq!(got.words("labels"), want_labels, "{case}");
     assert_eq!(got.floats("scores"), want_scores, "{case}");

@@ -75,7 +75,11 @@ fn norm(x: &[f64], gamma: &[f32], beta: &[f32]) -> (Vec<f64>, f64, f64) {
     let variance = x.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / count;
     let rstd = 1.0 / (variance + f64::from(EPSILON)).sqrt();
     let y = x.iter().zip(gamma).zip(beta);
-    (y.map(|((x, gamma), beta)| (x - mean) * rstd * f64::from(*gamma) + f64::from(*beta)).collect(), mean, rstd)
+    (
+        y.map(|((x, gamma), beta)| (x - mean) * rstd * f64::from(*gamma) + f64::from(*beta)).collect(),
+        mean,
+        rstd,
+    )
 }
 
 #[test]
@@ -95,11 +99,14 @@ fn layer_norm_and_its_gradients() {
                 (garbage(device, rows * hidden), garbage(device, rows * 2), garbage(device, rows * hidden));
             let (dgamma, dbeta) = (garbage(device, hidden), garbage(device, hidden));
             let s = stats.whole();
-            run(device, [
-                layer_norm::launch(rows, hidden, EPSILON, [x, gamma, beta, &y.whole(), &s]),
-                layer_norm_backward::launch(rows, hidden, [x, &s, gamma, dy, &dx.whole()]),
-                layer_norm_parameters::launch(rows, hidden, [x, &s, dy, &dgamma.whole(), &dbeta.whole()]),
-            ]);
+            run(
+                device,
+                [
+                    layer_norm::launch(rows, hidden, EPSILON, [x, gamma, beta, &y.whole(), &s]),
+                    layer_norm_backward::launch(rows, hidden, [x, &s, gamma, dy, &dx.whole()]),
+                    layer_norm_parameters::launch(rows, hidden, [x, &s, dy, &dgamma.whole(), &dbeta.whole()]),
+                ],
+            );
             Outputs::of(device)
                 .close("y", &y, rows * hidden, hidden)
                 .close("stats", &stats, rows * 2, hidden)
@@ -153,7 +160,10 @@ fn gelu_and_its_gradient() {
         let got = compare(&format!("gelu of {count}"), |device| {
             let [x, dout] = [&x, &dout].map(|values| upload(device, values));
             let (out, dx) = (garbage(device, count), garbage(device, count));
-            run(device, [gelu::forward(count, &x, &out.whole()), gelu::backward(count, &x, &dout, &dx.whole())]);
+            run(
+                device,
+                [gelu::forward(count, &x, &out.whole()), gelu::backward(count, &x, &dout, &dx.whole())],
+            );
             Outputs::of(device).within("out", &out, count, 2e-6).within("dx", &dx, count, 2e-6)
         });
         // The approximation of erf is wrong by up to 1.5e-7, which x multiplies.
@@ -205,15 +215,27 @@ fn bags_of_embeddings_there_and_back() {
             let [table, dpooled] = [&table, &dpooled].map(|values| upload(device, values));
             let words = [&tokens, &offsets, &bucket_offsets, &bucket_rows].map(|words| upload(device, words));
             let [tokens_slice, offsets, bucket_offsets, bucket_rows] = words.each_ref();
-            let (pooled, gradient) = (garbage(device, batch * hidden), garbage(device, unique.len() * hidden));
+            let (pooled, gradient) =
+                (garbage(device, batch * hidden), garbage(device, unique.len() * hidden));
             let backward = [&dpooled, offsets, bucket_offsets, bucket_rows, &gradient.whole()];
-            run(device, [
-                bag_forward::launch(batch, tokens.len(), hidden, [&table, tokens_slice, offsets, &pooled.whole()]),
-                embedding_gradient::launch(unique.len(), tokens.len(), hidden, backward),
-            ]);
-            Outputs::of(device)
-                .close("pooled", &pooled, batch * hidden, 45)
-                .close("gradient", &gradient, unique.len() * hidden, bucket_rows_of(&unique, &tokens))
+            run(
+                device,
+                [
+                    bag_forward::launch(
+                        batch,
+                        tokens.len(),
+                        hidden,
+                        [&table, tokens_slice, offsets, &pooled.whole()],
+                    ),
+                    embedding_gradient::launch(unique.len(), tokens.len(), hidden, backward),
+                ],
+            );
+            Outputs::of(device).close("pooled", &pooled, batch * hidden, 45).close(
+                "gradient",
+                &gradient,
+                unique.len() * hidden,
+                bucket_rows_of(&unique, &tokens),
+            )
         });
         let mut pooled = vec![0.0; batch * hidden];
         let mut gradient = vec![0.0; unique.len() * hidden];
@@ -294,7 +316,12 @@ fn dense_and_embedding_steps() {
                 {
                     for name in names {
                         let place = format!("{case}, {name} {i}");
-                        assert_close(&place, &got.floats(name)[i..=i], &truth[which..=which], 16.0 * ULP * 3.0);
+                        assert_close(
+                            &place,
+                            &got.floats(name)[i..=i],
+                            &truth[which..=which],
+                            16.0 * ULP * 3.0,
+                        );
                     }
                 }
             }
@@ -314,10 +341,13 @@ fn dropout_keeps_the_same_elements_there_and_back() {
             let got = compare(&case, |device| {
                 let (x, dfeatures) = (garbage(device, features * columns), garbage(device, batch * features));
                 let [from, back] = [&from, &back].map(|values| upload(device, values));
-                run(device, [
-                    dropout_columns::launch(batch, features, dropout, &from, &x.whole()),
-                    dropout_columns_backward::launch(batch, features, dropout, &back, &dfeatures.whole()),
-                ]);
+                run(
+                    device,
+                    [
+                        dropout_columns::launch(batch, features, dropout, &from, &x.whole()),
+                        dropout_columns_backward::launch(batch, features, dropout, &back, &dfeatures.whole()),
+                    ],
+                );
                 let out = Outputs::of(device).exact("x", &x, features * columns);
                 out.exact("dfeatures", &dfeatures, batch * features)
             });
@@ -331,10 +361,17 @@ fn dropout_keeps_the_same_elements_there_and_back() {
                 let keep = f64::from(word) >= (f64::from(probability) * 4_294_967_296.0).floor();
                 let factor = |value: f32| if keep { value * scale } else { 0.0 };
                 assert_eq!(x[d * columns + b], factor(from[element]), "{case}: element {element}");
-                assert_eq!(dfeatures[element], factor(back[d * columns + b]), "{case}: element {element}, back");
+                assert_eq!(
+                    dfeatures[element],
+                    factor(back[d * columns + b]),
+                    "{case}: element {element}, back"
+                );
                 kept += usize::from(keep);
             }
-            assert!(x.chunks(columns).all(|x| x[batch..].iter().all(|x| *x == 0.0)), "{case}: beyond the batch");
+            assert!(
+                x.chunks(columns).all(|x| x[batch..].iter().all(|x| *x == 0.0)),
+                "{case}: beyond the batch"
+            );
             let (count, p) = ((batch * features) as f64, f64::from(probability));
             let deviation = (count * p * (1.0 - p)).sqrt();
             assert!((kept as f64 - count * (1.0 - p)).abs() <= 4.0 * deviation, "{case}: {kept} kept");

@@ -24,7 +24,8 @@ struct Parsed {
 fn parse(kernel: &'static Kernel, constants: &[(&'static str, u32)], immediates: bool) -> Parsed {
     let parameters = if immediates { "immediates" } else { "uniform" };
     let name = format!("{} ({parameters})", shader::variant_name(kernel, &constants.to_vec()));
-    let text = shader::expand(kernel, constants, immediates).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let text =
+        shader::expand(kernel, constants, immediates).unwrap_or_else(|error| panic!("{name}: {error}"));
     let module = naga::front::wgsl::parse_str(&text)
         .unwrap_or_else(|error| panic!("{name}, parsing:\n{}", error.emit_to_string(&text)));
     // The floor: the fallback must do without any capability.
@@ -119,12 +120,21 @@ fn to_metal(shader: &Parsed, checked: bool) {
             .unwrap_or_else(|error| panic!("{}, Metal: {error}", shader.name));
     for entry in translation.entry_point_names {
         let entry = entry.unwrap_or_else(|error| panic!("{}, Metal: {error}", shader.name));
-        assert!(text.contains(&format!("kernel void {entry}")), "{}: no kernel in the Metal text", shader.name);
+        assert!(
+            text.contains(&format!("kernel void {entry}")),
+            "{}: no kernel in the Metal text",
+            shader.name
+        );
     }
 }
 
 fn to_hlsl(shader: &Parsed, checked: bool) {
-    let target = |space, register| hlsl::BindTarget { space, register, restrict_indexing: checked, ..Default::default() };
+    let target = |space, register| hlsl::BindTarget {
+        space,
+        register,
+        restrict_indexing: checked,
+        ..Default::default()
+    };
     let mut binding_map: hlsl::BindingMap =
         shader.storage().into_iter().map(|(binding, _)| (binding, target(0, binding.binding))).collect();
     binding_map.insert(UNIFORM, target(1, 0));
@@ -185,9 +195,14 @@ fn bindings_are_those_that_the_kernel_declares() {
     for shader in all() {
         let mut found = shader.storage();
         found.sort_by_key(|(binding, _)| binding.binding);
-        let declared: Vec<_> = shader.kernel.bindings.iter().copied().enumerate().map(|(i, access)| {
-            (ResourceBinding { group: 0, binding: i as u32 }, access)
-        }).collect();
+        let declared: Vec<_> = shader
+            .kernel
+            .bindings
+            .iter()
+            .copied()
+            .enumerate()
+            .map(|(i, access)| (ResourceBinding { group: 0, binding: i as u32 }, access))
+            .collect();
         assert_eq!(found, declared, "{}", shader.name);
     }
 }
@@ -241,14 +256,18 @@ fn launches_pass_what_the_shaders_take() {
     let slice = device.allocate("anything", 16).unwrap().whole();
     let launches = sample_launches(&slice);
     for kernel in ALL {
-        assert!(launches.iter().any(|l| l.kernel.name == kernel.name), "add a launch of {kernel:?} to this test");
+        assert!(
+            launches.iter().any(|l| l.kernel.name == kernel.name),
+            "add a launch of {kernel:?} to this test"
+        );
     }
     for launch in launches {
         let name = launch.kernel.name;
         let parsed = parse(launch.kernel, &launch.constants, true);
         assert_eq!(launch.params.len() as u32 * 4, parsed.params_bytes(), "{name}: size of Params");
         assert_eq!(launch.bindings.len(), launch.kernel.bindings.len(), "{name}: bindings");
-        let names = |constants: &[(&'static str, u32)]| constants.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+        let names =
+            |constants: &[(&'static str, u32)]| constants.iter().map(|(name, _)| *name).collect::<Vec<_>>();
         for variant in (launch.kernel.variants)() {
             assert_eq!(names(&variant), names(&launch.constants), "{name}: constants");
         }

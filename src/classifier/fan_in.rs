@@ -117,13 +117,22 @@ impl FanIn {
     /// # Errors
     /// As [`FanIn::new`].
     pub fn allocate(device: &Device, options: FanInOptions) -> Result<Self> {
-        let FanInOptions { labels, features, fan_in, group, .. } = options;
-        if fan_in == 0 || fan_in > features {
+        if options.fan_in == 0 || options.fan_in > options.features {
+            let FanInOptions { fan_in, features, .. } = options;
             return Err(Error::config(
                 "classifier.fan_in",
                 format!("must be between 1 and the {features} features that the encoder gives, is {fan_in}"),
             ));
         }
+        Self::allocate_with_duplicates(device, options)
+    }
+
+    /// [`FanIn::allocate`] for contents whose rows may repeat an index, so that the fan-in may exceed the features.
+    ///
+    /// # Errors
+    /// As [`FanIn::new`], but for the fan-in.
+    pub fn allocate_with_duplicates(device: &Device, options: FanInOptions) -> Result<Self> {
+        let FanInOptions { labels, features, fan_in, group, .. } = options;
         if features > 1 << 16 {
             let message = format!("{features} features do not fit the classifier's 16-bit indices; at most 65536");
             return Err(Error::config("encoder.dim", message));

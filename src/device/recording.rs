@@ -149,8 +149,9 @@ impl Recording {
         fused: &'static Fused,
         bindings: Vec<Slice>,
         params: Vec<u32>,
-        members: Vec<Launch>,
+        mut members: Vec<Launch>,
     ) {
+        members.retain(|member| member.workgroups > 0);
         check(fused.name, fused.bindings, &bindings);
         for member in &members {
             check(member.kernel.name, member.kernel.bindings, &member.bindings);

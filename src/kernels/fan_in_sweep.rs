@@ -179,7 +179,7 @@ impl WithSimd for Part<'_> {
         let first_label = p.first_label + self.first_row as u32;
         let mut positives = &self.positives[self.positives.partition_point(|pair| pair[0] < first_label)..];
         let mut total = 0.0_f64;
-        for row in 0..self.bias.len() {
+        for (row, bias_gradient) in bias_gradients.iter_mut().enumerate() {
             let weights = &mut self.weights[row * fan_in..][..fan_in];
             let index_row = (self.first_row + row) / p.group as usize;
             let indices = &self.indices[index_row * p.index_words as usize * 2..][..fan_in];
@@ -201,7 +201,7 @@ impl WithSimd for Part<'_> {
             for g in g {
                 bias_sum = simd.add_f32s(bias_sum, *g);
             }
-            bias_gradients[row] = simd.reduce_sum_f32s(bias_sum);
+            *bias_gradient = simd.reduce_sum_f32s(bias_sum);
             backward(simd, x, dx, stride, weights, indices, g, &mut gradients);
 
             let states = |state: usize| if rule.states() >= state { row * fan_in..(row + 1) * fan_in } else { 0..0 };

@@ -16,8 +16,8 @@ pub const LOWEST: f32 = f32::MIN;
 /// Most labels that a list holds.
 pub const MAX_K: usize = 256;
 
-/// Labels in a segment; times the fan-in, the iterations of an invocation.
-const SEGMENT: usize = 256;
+/// Labels in a segment; times half the fan-in, the iterations of an invocation.
+const SEGMENT: usize = 512;
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

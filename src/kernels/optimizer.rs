@@ -137,11 +137,6 @@ pub(crate) fn step_slices(
 }
 
 /// The part of a state that belongs to rows `start..` of a tensor, empty where the rule has no such state.
-pub(crate) fn state_chunks<'a>(
-    state: &'a mut [f32],
-    has: bool,
-    chunk: usize,
-    chunks: usize,
-) -> Vec<&'a mut [f32]> {
+pub(crate) fn state_chunks(state: &mut [f32], has: bool, chunk: usize, chunks: usize) -> Vec<&mut [f32]> {
     if has { state.chunks_mut(chunk).take(chunks).collect() } else { (0..chunks).map(|_| Default::default()).collect() }
 }

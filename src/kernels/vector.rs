@@ -31,7 +31,8 @@ pub(crate) fn exp_negative(x: f32) -> f32 {
     let p = p * r + 1.666_666_5e-1;
     let p = p * r + 0.5;
     let p = (p * r) * r + r + 1.0;
-    p * f32::from_bits((((n + ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32) + 127 << 23) as u32)
+    let exponent = ((n + ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32) + 127;
+    p * f32::from_bits((exponent << 23) as u32)
 }
 
 #[cfg(test)]

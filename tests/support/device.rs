@@ -43,8 +43,11 @@ static CPU_UNFUSED: Shared = Shared::new("cpu unfused", false, DeviceOptions { f
 static CPU_FUSED: Shared = Shared::new("cpu fused", false, OPTIONS);
 static GPU_CHECKED: Shared = Shared::new("gpu checked", true, DeviceOptions { checked: true, ..OPTIONS });
 static GPU_UNCHECKED: Shared = Shared::new("gpu unchecked", true, OPTIONS);
-static GPU_UNIFORM: Shared =
-    Shared::new("gpu uniform parameters", true, DeviceOptions { checked: true, immediates: false, ..OPTIONS });
+static GPU_UNIFORM: Shared = Shared::new(
+    "gpu uniform parameters",
+    true,
+    DeviceOptions { checked: true, immediates: false, ..OPTIONS },
+);
 
 /// The engines that everything must run on alike; the first, the unfused twins, is what the others are compared with.
 pub fn engines() -> [(&'static str, &'static Device); 4] {
@@ -202,7 +205,10 @@ pub fn assert_close(place: &str, got: &[f32], want: &[f64], tolerance: f64) {
         let got = f64::from(*got);
         let same = got == *want || (got.is_nan() && want.is_nan());
         let error = (got - want).abs();
-        assert!(same || error <= tolerance, "{place}: element {i} is {got:e}, wanted {want:e} ± {tolerance:e}");
+        assert!(
+            same || error <= tolerance,
+            "{place}: element {i} is {got:e}, wanted {want:e} ± {tolerance:e}"
+        );
     }
 }
 

@@ -112,7 +112,8 @@ impl Layer {
                 z[row * columns + sample] = f64::from(self.bias[row]);
                 for slot in 0..self.block.fan_in {
                     let w = f64::from(self.weights[row * self.block.fan_in + slot]);
-                    z[row * columns + sample] += w * f64::from(self.x[self.index(row, slot) * columns + sample]);
+                    z[row * columns + sample] +=
+                        w * f64::from(self.x[self.index(row, slot) * columns + sample]);
                 }
             }
         }
@@ -198,7 +199,11 @@ impl Hyper {
         Rates {
             rate: (self.learning_rate / correction(self.beta1)) as f32,
             decay: if rule == Rule::AdamW { 0.0 } else { self.weight_decay as f32 },
-            keep: if rule == Rule::AdamW { (1.0 - self.learning_rate * self.weight_decay) as f32 } else { 1.0 },
+            keep: if rule == Rule::AdamW {
+                (1.0 - self.learning_rate * self.weight_decay) as f32
+            } else {
+                1.0
+            },
             beta1: self.beta1 as f32,
             one_minus_beta1: (1.0 - self.beta1) as f32,
             beta2: self.beta2 as f32,

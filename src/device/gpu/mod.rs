@@ -312,12 +312,6 @@ impl<'a> Encoder<'a> {
     }
 
     fn launch(&mut self, launch: &Launch) -> Result<()> {
-        // Counted even if nothing runs: the place of its parameters in the uniform buffer is taken.
-        let position = self.launched;
-        self.launched += 1;
-        if launch.workgroups == 0 {
-            return Ok(());
-        }
         if self.work > WORK_PER_SUBMISSION {
             self.submit();
         }
@@ -325,7 +319,9 @@ impl<'a> Encoder<'a> {
         let pass = self.pass.get_or_insert_with(|| {
             self.commands.begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime()
         });
-        self.pipelines.encode(&self.engine.device, pass, launch, position)
+        self.pipelines.encode(&self.engine.device, pass, launch, self.launched)?;
+        self.launched += 1;
+        Ok(())
     }
 
     fn copy(&mut self, from: &wgpu::Buffer, from_offset: u64, to: &wgpu::Buffer, to_offset: u64, bytes: u64) {

@@ -1,0 +1,90 @@
+//! A layer's numbers as plain vectors: for tests, tools, and models made elsewhere.
+
+use super::fan_in::FanIn;
+use crate::device::{Buffer, Device};
+use crate::error::{Error, Result};
+use crate::kernels::index_words;
+
+/// Weights [L, F], indices [L / group, F] and biases [L], row-major.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Contents {
+    /// [L, F].
+    pub weights: Vec<f32>,
+    /// [L / group, F].
+    pub indices: Vec<u16>,
+    /// [L].
+    pub bias: Vec<f32>,
+}
+
+impl FanIn {
+    /// Overwrites the layer; indices may repeat within a row, their weights then add. Optimizer states stay.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when a length does not fit the layer or an index names no feature; [`Error::Device`].
+    pub fn set_contents(&self, device: &Device, contents: &Contents) -> Result<()> {
+        let o = &self.options;
+        let wanted = [o.labels * o.fan_in, o.labels.div_ceil(o.group) * o.fan_in, o.labels];
+        let given = [contents.weights.len(), contents.indices.len(), contents.bias.len()];
+        if given != wanted {
+            return Err(Error::Usage(format!("the layer needs {wanted:?} weights, indices and biases, not {given:?}")));
+        }
+        if let Some(index) = contents.indices.iter().find(|index| usize::from(**index) >= o.features) {
+            return Err(Error::Usage(format!("index {index} names none of the {} features", o.features)));
+        }
+        for block in &self.blocks {
+            let shape = block.shape;
+            let weights = &contents.weights[shape.first_label * o.fan_in..][..shape.rows * o.fan_in];
+            device.write(&block.weights, 0, bytemuck::cast_slice(weights))?;
+            let bias = &contents.bias[shape.first_label..][..shape.rows];
+            device.write(&block.bias, 0, bytemuck::cast_slice(bias))?;
+            let first = shape.first_label / o.group * o.fan_in;
+            let rows = contents.indices[first..][..shape.index_rows() * o.fan_in].chunks_exact(o.fan_in);
+            let padded: Vec<u16> =
+                rows.flat_map(|row| row.iter().copied().chain((o.fan_in % 2 == 1).then_some(0))).collect();
+            device.write(&block.indices, 0, bytemuck::cast_slice(&padded))?;
+        }
+        self.rebuild_inverted(device)
+    }
+
+    /// Reads the layer back.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device is lost.
+    pub fn contents(&self, device: &Device) -> Result<Contents> {
+        let fan_in = self.options.fan_in;
+        let mut out = Contents::default();
+        for block in &self.blocks {
+            let shape = block.shape;
+            out.weights.extend(device.read_vec::<f32>(&block.weights, shape.rows * fan_in)?);
+            out.bias.extend(device.read_vec::<f32>(&block.bias, shape.rows)?);
+            let stride = index_words(fan_in) * 2;
+            let padded = device.read_vec::<u16>(&block.indices, shape.index_rows() * stride)?;
+            out.indices.extend(padded.chunks_exact(stride).flat_map(|row| &row[..fan_in]));
+        }
+        Ok(out)
+    }
+
+    /// The optimizer's states as (first of weights, second of weights, first of biases, second of biases); empty
+    /// where the rule keeps none.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device is lost.
+    pub fn states(&self, device: &Device) -> Result<[Vec<f32>; 4]> {
+        let mut out: [Vec<f32>; 4] = Default::default();
+        for block in &self.blocks {
+            let (rows, connections) = (block.shape.rows, block.shape.rows * self.options.fan_in);
+            let states: [(&Buffer, usize, usize); 4] = [
+                (&block.first, connections, 1),
+                (&block.second, connections, 2),
+                (&block.bias_first, rows, 1),
+                (&block.bias_second, rows, 2),
+            ];
+            for (out, (buffer, count, number)) in out.iter_mut().zip(states) {
+                if self.options.rule.states() >= number {
+                    out.extend(device.read_vec::<f32>(buffer, count)?);
+                }
+            }
+        }
+        Ok(out)
+    }
+}

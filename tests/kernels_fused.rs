@@ -1,0 +1,170 @@
+//! The one-pass form of the classifier's step on the CPU against the launches that it stands for, on every engine.
+
+mod support;
+
+use regrow::device::{Buffer, Device, DeviceOptions, Recording};
+use regrow::kernels::fan_in_dlogits::{Block, Loss};
+use regrow::kernels::optimizer::Rule;
+use regrow::kernels::{
+    bias_update, fan_in_dlogits, fan_in_feature_gradient, fan_in_sweep, fan_in_update, inverted_index,
+    loss_sum,
+};
+use support::device::{Outputs, assert_close, compare, garbage, run, sum_tolerance, upload, writable};
+use support::layer::{Hyper, Layer, shapes};
+
+/// Of the gradients and of the loss.
+const SCALE: f32 = 0.25;
+const LOSS_SCALE: f32 = 0.5;
+
+/// One training step of a block, recorded as a fused group.
+fn step<'a>(device: &'a Device, layer: &Layer, loss: Loss, rule: Rule, train_bias: bool) -> Outputs<'a> {
+    let block = layer.block;
+    let Block { rows, fan_in, .. } = block;
+    let (features, columns, rates) = (layer.features, layer.columns(), Hyper::SAMPLE.rates(rule));
+    let area = features * columns;
+    let (x, indices, positives) =
+        (upload(device, &layer.x), upload(device, &layer.indices), upload(device, &layer.positives));
+    let table = garbage(device, inverted_index::table_len(features)).whole();
+    let [offsets, connections] =
+        [features + 1, block.index_rows() * fan_in].map(|n| garbage(device, n).whole());
+    run(device, inverted_index::launches(block, features, [&indices, &table, &offsets, &connections]));
+
+    let state = |i: usize| -> Buffer {
+        let has = rule.states() > i % 2;
+        writable(device, if has { layer.states[i].as_slice() } else { &[7.0; 4] })
+    };
+    let (weights, bias) = (writable(device, &layer.weights), writable(device, &layer.bias));
+    let states = [state(0), state(1), state(2), state(3)];
+    let before: Vec<f32> = (0..area).map(|i| i as f32 / area as f32).collect();
+    let (dx, losses) = (writable(device, &before), writable(device, &[1.0_f32, 2.0, 3.0, 4.0]));
+    let partial = garbage(device, fan_in_sweep::PARTS * area).whole();
+    let [dlogits, label_loss] = [rows * columns, rows].map(|len| garbage(device, len).whole());
+    let ([w, b, dx_slice, ring], [m, v, bm, bv]) =
+        ([&weights, &bias, &dx, &losses].map(|b| b.whole()), states.each_ref().map(|b| b.whole()));
+
+    let count = layer.positives.len();
+    let mut members = vec![
+        fan_in_dlogits::launch(
+            block,
+            Some(loss),
+            SCALE,
+            count,
+            [&x, &w, &indices, &b, &positives, &dlogits, &label_loss],
+        ),
+        loss_sum::launch(rows, 1, LOSS_SCALE, &label_loss, &ring),
+        fan_in_feature_gradient::launch(block, features, [&dlogits, &w, &offsets, &connections, &dx_slice]),
+        fan_in_update::launch(block, rule, rates, [&x, &dlogits, &indices, &w, &m, &v]),
+    ];
+    if train_bias {
+        members.push(bias_update::launch(block, rule, rates, [&dlogits, &b, &bm, &bv]));
+    }
+    let bindings = [&x, &indices, &positives, &w, &b, &m, &v, &bm, &bv, &partial, &dx_slice, &ring];
+    let params =
+        fan_in_sweep::params(block, features, count, loss, SCALE, LOSS_SCALE, 1, rule, rates, train_bias);
+    let mut recording = Recording::new();
+    recording.fused(&fan_in_sweep::FUSED, bindings.map(Clone::clone).to_vec(), params, members);
+    device.submit(recording).unwrap();
+
+    let lens = |i: usize, len: usize| if rule.states() > i { len } else { 4 };
+    let terms = fan_in + columns + 8;
+    // A feature may be in every row.
+    Outputs::of(device)
+        .close("weights", &weights, rows * fan_in, terms)
+        .close("bias", &bias, rows, terms)
+        .close("first", &states[0], lens(0, rows * fan_in), terms)
+        .close("second", &states[1], lens(1, rows * fan_in), terms)
+        .close("bias_first", &states[2], lens(0, rows), terms)
+        .close("bias_second", &states[3], lens(1, rows), terms)
+        .close("dx", &dx, area, fan_in + rows.min(200))
+        .close("losses", &losses, 4, terms)
+}
+
+fn layers() -> Vec<Layer> {
+    let mut all = shapes();
+    let block = |rows, first_label, fan_in, group, batch| Block { rows, first_label, fan_in, group, batch };
+    // More than one part; more labels in a part than the least; a batch that needs several registers.
+    all.extend([
+        (block(300, 7, 5, 1, 7), 12),
+        (block(301, 8, 5, 4, 33), 12),
+        (block(4200, 0, 3, 4, 16), 5),
+        (block(40, 0, 6, 1, 200), 9),
+    ]);
+    all.into_iter().enumerate().map(|(seed, shape)| Layer::new(shape, seed as u64)).collect()
+}
+
+#[test]
+fn one_pass_does_what_the_launches_do() {
+    for layer in layers() {
+        for loss in [Loss::Bce, Loss::SquaredHinge] {
+            for rule in Rule::ALL {
+                let case = format!("{loss:?}, {rule:?}, {:?}", layer.block);
+                compare(&case, |device| step(device, &layer, loss, rule, true));
+            }
+        }
+        let case = format!("a bias that is not trained, {:?}", layer.block);
+        let got = compare(&case, |device| step(device, &layer, Loss::Bce, Rule::AdamW, false));
+        assert_eq!(got.floats("bias"), layer.bias, "{case}");
+        assert_eq!(got.floats("bias_second"), layer.states[3], "{case}");
+    }
+}
+
+#[test]
+fn one_pass_follows_the_formulas() {
+    for layer in layers() {
+        for loss in [Loss::Bce, Loss::SquaredHinge] {
+            let case = format!("{loss:?} of {:?}", layer.block);
+            let device = Device::cpu(DeviceOptions::default()).unwrap();
+            let got = step(&device, &layer, loss, Rule::Sgd, true);
+            let (losses, mut dlogits) = layer.loss(loss);
+            dlogits.iter_mut().for_each(|g| *g *= f64::from(SCALE));
+            let terms = layer.block.fan_in + layer.columns() + 8;
+            let step = |p: &f32, g: f64, hyper: Hyper| hyper.step(Rule::Sgd, f64::from(*p), g, 0.0, 0.0)[0];
+            let gradients = layer.weight_gradient(&dlogits);
+            let weights: Vec<f64> =
+                layer.weights.iter().zip(gradients).map(|(p, g)| step(p, g, Hyper::SAMPLE)).collect();
+            assert_close(&case, got.floats("weights"), &weights, sum_tolerance(terms, &weights));
+            let no_decay = Hyper { weight_decay: 0.0, ..Hyper::SAMPLE };
+            let gradients = dlogits.chunks(layer.columns()).map(|row| row.iter().sum::<f64>());
+            let bias: Vec<f64> =
+                layer.bias.iter().zip(gradients).map(|(p, g)| step(p, g, no_decay)).collect();
+            assert_close(&case, got.floats("bias"), &bias, sum_tolerance(terms, &bias));
+            let mut dx = layer.feature_gradient(&dlogits);
+            let area = dx.len() as f64;
+            dx.iter_mut().enumerate().for_each(|(i, dx)| *dx += i as f64 / area);
+            assert_close(&case, got.floats("dx"), &dx, sum_tolerance(layer.block.fan_in + 200, &dx));
+            let total = 2.0 + f64::from(LOSS_SCALE) * losses.iter().sum::<f64>();
+            let ring = [1.0, total, 3.0, 4.0];
+            assert_close(&case, got.floats("losses"), &ring, sum_tolerance(terms, &ring));
+        }
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    for layer in layers() {
+        for fused in [true, false] {
+            let bits = [1, 2, 3].map(|threads| {
+                let device =
+                    Device::cpu(DeviceOptions { fused, threads, ..DeviceOptions::default() }).unwrap();
+                step(&device, &layer, Loss::Bce, Rule::AdamW, true).bits()
+            });
+            assert_eq!(bits[0], bits[1], "1 and 2 threads, fused {fused}, {:?}", layer.block);
+            assert_eq!(bits[0], bits[2], "1 and 3 threads, fused {fused}, {:?}", layer.block);
+        }
+    }
+}
+
+#[test]
+fn a_nan_reaches_the_loss_in_one_pass() {
+    let block = Block { rows: 5, first_label: 0, fan_in: 3, group: 1, batch: 3 };
+    // A label without positives, and one that every sample has.
+    for label in [0, 2] {
+        let mut layer = Layer::new((block, 6), 2);
+        layer.weights[label * 3] = f32::NAN;
+        for loss in [Loss::Bce, Loss::SquaredHinge] {
+            let device = Device::cpu(DeviceOptions::default()).unwrap();
+            let got = step(&device, &layer, loss, Rule::Sgd, true);
+            assert!(got.floats("losses")[1].is_nan(), "{loss:?}, label {label}: {:?}", got.floats("losses"));
+        }
+    }
+}
