@@ -88,7 +88,12 @@ fn everywhere(check: impl Fn(&str, &Device, &Case, usize)) {
     for case in cases("fan_in") {
         for (engine, device) in engines() {
             for max_block_rows in [0, 3 * case.size("G")] {
-                check(&format!("{} on {engine}, blocks {max_block_rows}", case.name), device, &case, max_block_rows);
+                check(
+                    &format!("{} on {engine}, blocks {max_block_rows}", case.name),
+                    device,
+                    &case,
+                    max_block_rows,
+                );
             }
         }
     }
@@ -158,12 +163,18 @@ impl Step {
         assert_eq!(after.indices, before.indices);
         for (after, (before, g)) in after.weights.iter().zip(before.weights.iter().zip(&dweights)) {
             let expected = before - 0.5 * g;
-            assert!((after - expected).abs() <= 1e-6 * expected.abs().max(g.abs()), "{after} is not {expected}");
+            assert!(
+                (after - expected).abs() <= 1e-6 * expected.abs().max(g.abs()),
+                "{after} is not {expected}"
+            );
         }
         let columns_first: Vec<f32> = device.read_vec(&dx, features * columns).unwrap();
         let mut dx = vec![0.0; batch * features];
         for (d, row) in columns_first.chunks_exact(columns).enumerate() {
-            assert!(row[batch..].iter().all(|value| *value == 0.0), "columns beyond the batch have a gradient");
+            assert!(
+                row[batch..].iter().all(|value| *value == 0.0),
+                "columns beyond the batch have a gradient"
+            );
             row[..batch].iter().enumerate().for_each(|(b, value)| dx[b * features + d] = *value);
         }
         let loss = device.read_vec::<f32>(&losses, 4).unwrap()[2];
@@ -172,7 +183,11 @@ impl Step {
 }
 
 fn upload_pairs(device: &Device, pairs: &[[u32; 2]]) -> Slice {
-    if pairs.is_empty() { device.allocate("no positives", 16).unwrap().whole() } else { upload(device, pairs) }
+    if pairs.is_empty() {
+        device.allocate("no positives", 16).unwrap().whole()
+    } else {
+        upload(device, pairs)
+    }
 }
 
 #[test]
@@ -180,7 +195,9 @@ fn golden_fan_in_logit_gradients() {
     for case in cases("fan_in") {
         let Sizes { batch, features, labels, fan_in, group } = Sizes::of(&case);
         let (columns, contents) = (columns_of(batch), contents(&case));
-        for ((engine, device), name) in engines().into_iter().flat_map(|e| losses(&case).into_iter().map(move |l| (e, l))) {
+        for ((engine, device), name) in
+            engines().into_iter().flat_map(|e| losses(&case).into_iter().map(move |l| (e, l)))
+        {
             let (loss, scale) = loss_of(&name, batch, labels);
             let block = Block { rows: labels, first_label: 0, fan_in, group, batch };
             let padded: Vec<u16> = contents
@@ -202,7 +219,13 @@ fn golden_fan_in_logit_gradients() {
                 label_loss.whole(),
             ];
             let mut recording = Recording::new();
-            recording.launch(fan_in_dlogits::launch(block, Some(loss), scale, pairs.len(), inputs.each_ref()));
+            recording.launch(fan_in_dlogits::launch(
+                block,
+                Some(loss),
+                scale,
+                pairs.len(),
+                inputs.each_ref(),
+            ));
             device.submit(recording).unwrap();
             let got: Vec<f32> = device.read_vec(&dlogits, labels * columns).unwrap();
             let mut by_sample = vec![0.0; batch * labels];

@@ -61,7 +61,8 @@ fn golden_optimizer_steps() {
                 got_first.extend(device.read_vec::<f32>(&first, count).unwrap());
                 got_second.extend(device.read_vec::<f32>(&second, count).unwrap());
             }
-            let states = [("exp_avg", &got_first), ("exp_avg_sq", &got_second), ("momentum_buffer", &got_first)];
+            let states =
+                [("exp_avg", &got_first), ("exp_avg_sq", &got_second), ("momentum_buffer", &got_first)];
             let compared = states.into_iter().filter(|(name, _)| case.has(name)).chain([("params", &got)]);
             for (name, got) in compared {
                 let error = entry_error(&case.f32(name).0, got, count);
@@ -77,7 +78,8 @@ fn golden_schedules() {
     for case in cases("schedules") {
         let list = case.json["schedules"].as_array().expect("a list of schedules");
         for schedule in list {
-            let number = |key: &str| schedule[key].as_f64().unwrap_or_else(|| panic!("no {key} in {schedule}"));
+            let number =
+                |key: &str| schedule[key].as_f64().unwrap_or_else(|| panic!("no {key} in {schedule}"));
             let text = |key: &str| schedule[key].as_str().unwrap_or_else(|| panic!("no {key} in {schedule}"));
             let total = number("total") as u64;
             let value = |step: u64| match text("schedule") {

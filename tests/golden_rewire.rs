@@ -25,11 +25,8 @@ fn layer(device: &Device, case: &Case, max_block_rows: usize) -> FanIn {
         max_block_rows,
     };
     let layer = FanIn::new(device, options).unwrap();
-    let contents = Contents {
-        weights: case.f32("weights").0,
-        indices: case.u16("indices").0,
-        bias: vec![0.25; labels],
-    };
+    let contents =
+        Contents { weights: case.f32("weights").0, indices: case.u16("indices").0, bias: vec![0.25; labels] };
     layer.set_contents(device, &contents).unwrap();
     layer
 }
@@ -74,21 +71,28 @@ fn golden_rewire_touches_the_mask_alone() {
         for (engine, device) in engines() {
             let layer = layer(device, &case, 5 * group);
             let before = layer.contents(device).unwrap();
-            let counts =
-                layer.rewire(device, Prune::Fraction(case.number(&["fraction"])), Regrow { bound: 0.0, step: 3 }).unwrap();
+            let counts = layer
+                .rewire(device, Prune::Fraction(case.number(&["fraction"])), Regrow { bound: 0.0, step: 3 })
+                .unwrap();
             let after = layer.contents(device).unwrap();
             let (mask, _) = case.u8("mask_fraction");
             let place = format!("{} on {engine}", case.name);
             assert_eq!(counts.pruned, mask.iter().map(|bit| u64::from(*bit)).sum::<u64>(), "{place}");
             assert_eq!((counts.pruned_again, counts.regrown), (0, counts.pruned), "{place}");
             for slot in 0..mask.len() {
-                let (pruned, (before, after)) = (mask[slot] == 1, (before.indices[slot], after.indices[slot]));
-                assert_eq!(before == after, !pruned, "{place}: index {before} became {after}, pruned: {pruned}");
+                let (pruned, (before, after)) =
+                    (mask[slot] == 1, (before.indices[slot], after.indices[slot]));
+                assert_eq!(
+                    before == after,
+                    !pruned,
+                    "{place}: index {before} became {after}, pruned: {pruned}"
+                );
                 assert!(usize::from(after) < features);
             }
             let weights_after = case.f32("weights_after").0;
             for (label, slot) in (0..labels).flat_map(|label| (0..fan_in).map(move |slot| (label, slot))) {
-                let (got, want) = (after.weights[label * fan_in + slot], weights_after[label * fan_in + slot]);
+                let (got, want) =
+                    (after.weights[label * fan_in + slot], weights_after[label * fan_in + slot]);
                 assert_eq!(got.to_bits(), want.to_bits(), "{place}: weight {slot} of label {label}");
             }
             assert_eq!(before.bias, after.bias, "{place}");

@@ -164,7 +164,7 @@ fn regrow(case: &str, before: &Wired, mask: &[u32], growth: Growth) -> Wired {
         let (regrown, weights) = (writable(device, &before.regrown), writable(device, &layer.weights));
         let indices = writable(device, bytemuck::cast_slice::<u16, u8>(&layer.indices));
         let (first, second) = (writable(device, state(1)), writable(device, state(2)));
-        let counts = writable(device, &[before.counts.as_slice(), &[0]].concat());
+        let counts = writable(device, &before.counts);
         let [r, w, i, m, v, c] = [&regrown, &weights, &indices, &first, &second, &counts].map(|b| b.whole());
         let launch =
             rewire_regrow::launch(layer.block, growth, [&upload(device, mask), &r, &w, &i, &m, &v, &c]);

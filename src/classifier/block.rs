@@ -62,8 +62,10 @@ impl LabelBlock {
         Ok(Self {
             shape,
             weights: device.allocate("classifier weights", weights)?,
-            indices: device
-                .allocate("classifier indices", (shape.index_rows() * index_words(shape.fan_in) * 4) as u64)?,
+            indices: device.allocate(
+                "classifier indices",
+                (shape.index_rows() * index_words(shape.fan_in) * 4) as u64,
+            )?,
             bias: device.allocate("classifier bias", biases)?,
             first: state("classifier first moment", 1, weights)?,
             second: state("classifier second moment", 2, weights)?,

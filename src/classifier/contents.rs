@@ -26,7 +26,9 @@ impl FanIn {
         let wanted = [o.labels * o.fan_in, o.labels.div_ceil(o.group) * o.fan_in, o.labels];
         let given = [contents.weights.len(), contents.indices.len(), contents.bias.len()];
         if given != wanted {
-            return Err(Error::Usage(format!("the layer needs {wanted:?} weights, indices and biases, not {given:?}")));
+            return Err(Error::Usage(format!(
+                "the layer needs {wanted:?} weights, indices and biases, not {given:?}"
+            )));
         }
         if let Some(index) = contents.indices.iter().find(|index| usize::from(**index) >= o.features) {
             return Err(Error::Usage(format!("index {index} names none of the {} features", o.features)));

@@ -102,7 +102,15 @@ impl FanIn {
             recording.launch(rewire_regrow::launch(
                 block.shape,
                 growth,
-                [&(&all).into(), &(&block.regrown).into(), &(&block.weights).into(), &(&block.indices).into(), &(&block.first).into(), &(&block.second).into(), &(&counts).into()],
+                [
+                    &(&all).into(),
+                    &(&block.regrown).into(),
+                    &(&block.weights).into(),
+                    &(&block.indices).into(),
+                    &(&block.first).into(),
+                    &(&block.second).into(),
+                    &(&counts).into(),
+                ],
             ));
             recording.clear(&block.regrown);
             device.write(&block.bias, 0, bytemuck::cast_slice(&vec![options.bias_init; block.shape.rows]))?;
@@ -134,11 +142,14 @@ impl FanIn {
     pub fn allocate_with_duplicates(device: &Device, options: FanInOptions) -> Result<Self> {
         let FanInOptions { labels, features, fan_in, group, .. } = options;
         if features > 1 << 16 {
-            let message = format!("{features} features do not fit the classifier's 16-bit indices; at most 65536");
+            let message =
+                format!("{features} features do not fit the classifier's 16-bit indices; at most 65536");
             return Err(Error::config("encoder.dim", message));
         }
         if labels == 0 || labels >= 1 << 31 {
-            return Err(Error::Usage(format!("a classifier needs between 1 and 2^31 - 1 labels, not {labels}")));
+            return Err(Error::Usage(format!(
+                "a classifier needs between 1 and 2^31 - 1 labels, not {labels}"
+            )));
         }
         let columns = columns_of(options.max_batch);
         let row_bytes = fan_in * 4;
@@ -188,11 +199,31 @@ impl FanIn {
             let shape = block.with_batch(batch);
             match &self.workspace {
                 Workspace::OnePass { partial } => {
-                    self.record_one_pass(recording, block, shape, loss, scale, rates, positives, [x, dx, losses], partial);
+                    self.record_one_pass(
+                        recording,
+                        block,
+                        shape,
+                        loss,
+                        scale,
+                        rates,
+                        positives,
+                        [x, dx, losses],
+                        partial,
+                    );
                 }
                 Workspace::Launches { dlogits, label_loss } => {
                     let scratch = [&dlogits.whole(), &label_loss.whole()];
-                    self.record_launches(recording, block, shape, loss, scale, rates, positives, [x, dx, losses], scratch);
+                    self.record_launches(
+                        recording,
+                        block,
+                        shape,
+                        loss,
+                        scale,
+                        rates,
+                        positives,
+                        [x, dx, losses],
+                        scratch,
+                    );
                 }
             }
         }
@@ -294,7 +325,8 @@ impl FanIn {
                 Some(table) => table.clone(),
                 None => table.insert(device.allocate("inverted index counts", bytes)?).clone(),
             };
-            let bindings = [&block.indices, &table, &inverted.offsets, &inverted.connections].map(Slice::from);
+            let bindings =
+                [&block.indices, &table, &inverted.offsets, &inverted.connections].map(Slice::from);
             for launch in inverted_index::launches(block.shape, features, bindings.each_ref()) {
                 recording.launch(launch);
             }
@@ -314,8 +346,8 @@ impl FanIn {
             let shape = block.with_batch(batch);
             let logits = device.allocate("logits", (shape.rows * columns * 4) as u64)?;
             let label_loss = device.allocate("label losses", (shape.rows * 4) as u64)?;
-            let bindings =
-                [&block.weights, &block.indices, &block.bias, &nothing, &logits, &label_loss].map(Slice::from);
+            let bindings = [&block.weights, &block.indices, &block.bias, &nothing, &logits, &label_loss]
+                .map(Slice::from);
             let [weights, indices, bias, nothing, out_slice, label_loss] = bindings.each_ref();
             let mut recording = Recording::new();
             let bindings = [x, weights, indices, bias, nothing, out_slice, label_loss];

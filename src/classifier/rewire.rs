@@ -59,7 +59,12 @@ impl FanIn {
             let mask = device.allocate("pruned slots", block.regrown.bytes())?;
             let counts = device.allocate("rewiring counts", 16)?;
             let mut recording = Recording::new();
-            recording.launch(rewire_mask::launch(block.shape, rule, &(&block.weights).into(), &(&mask).into()));
+            recording.launch(rewire_mask::launch(
+                block.shape,
+                rule,
+                &(&block.weights).into(),
+                &(&mask).into(),
+            ));
             let bindings =
                 [&mask, &block.regrown, &block.weights, &block.indices, &block.first, &block.second, &counts]
                     .map(Slice::from);
@@ -84,7 +89,12 @@ impl FanIn {
         for (block, rule) in self.blocks.iter().zip(self.rules(device, prune)?) {
             let mask = device.allocate("pruned slots", block.regrown.bytes())?;
             let mut recording = Recording::new();
-            recording.launch(rewire_mask::launch(block.shape, rule, &(&block.weights).into(), &(&mask).into()));
+            recording.launch(rewire_mask::launch(
+                block.shape,
+                rule,
+                &(&block.weights).into(),
+                &(&mask).into(),
+            ));
             device.submit(recording)?;
             let words = block.shape.index_rows() * rewire_mask::mask_words(block.shape.fan_in);
             out.extend(device.read_vec::<u32>(&mask, words)?);
@@ -111,9 +121,9 @@ impl FanIn {
     }
 }
 
-/// ⌊count · fraction⌋, where a product that is a whole number but for rounding counts as it.
+/// ⌊count · fraction⌋, in f64 as the reference computes it.
 fn floor_share(count: u64, fraction: f64) -> u64 {
-    (count as f64 * fraction + 1e-9).floor() as u64
+    (count as f64 * fraction).floor() as u64
 }
 
 #[cfg(test)]

@@ -32,7 +32,9 @@ impl DevicesArgs {
             describe(adapter).iter().try_for_each(|line| print(line))?;
         }
         if adapters.is_empty() {
-            print("no GPU adapter; software Vulkan for tests: apt-get install libvulkan1 mesa-vulkan-drivers")?;
+            print(
+                "no GPU adapter; software Vulkan for tests: apt-get install libvulkan1 mesa-vulkan-drivers",
+            )?;
         }
         let hardware = adapters.iter().find(|adapter| adapter.kind < DeviceKind::Cpu);
         print(&format!("--device auto takes {}", hardware.map_or("cpu", |adapter| &adapter.name)))
@@ -49,7 +51,10 @@ fn describe(adapter: &AdapterSummary) -> Vec<String> {
     };
     let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     vec![
-        format!("{:<4} {} ({kind}), {}, driver {}", adapter.index, adapter.name, adapter.backend, adapter.driver),
+        format!(
+            "{:<4} {} ({kind}), {}, driver {}",
+            adapter.index, adapter.name, adapter.backend, adapter.driver
+        ),
         format!(
             "     binding {} MiB, buffer {} MiB, workgroup {} KiB and {} invocations, {} storage buffers, subgroups \
              {}..{}, immediates {} B",

@@ -72,9 +72,10 @@ impl EvaluateArgs {
             propensities(&info.train_frequency, info.train_documents, e.propensity_a, e.propensity_b);
         let began = Instant::now();
         let bar = progress::bar(split.len() as u64, "evaluating {bar:30} {pos}/{len} {per_sec} {eta}");
-        let metrics = assess(&device, &loaded.model, split, &filter, batch_size, &propensities, &mut |done| {
-            bar.set_position(done as u64);
-        });
+        let metrics =
+            assess(&device, &loaded.model, split, &filter, batch_size, &propensities, &mut |done| {
+                bar.set_position(done as u64);
+            });
         bar.finish_and_clear();
         let metrics = metrics?;
         let seconds = began.elapsed().as_secs_f64();

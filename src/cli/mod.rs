@@ -72,7 +72,9 @@ impl DeviceArgs {
             DeviceOptions { checked: self.checked, threads: self.threads, ..DeviceOptions::default() };
         let device = Device::open(Some(&self.device), options)?;
         if device.kind() == DeviceKind::SoftwareGpu {
-            say("warning: this adapter is software: it computes on the processor, many times slower than --device cpu");
+            say(
+                "warning: this adapter is software: it computes on the processor, many times slower than --device cpu",
+            );
         }
         Ok(device)
     }
@@ -88,6 +90,7 @@ enum SplitArg {
 /// The program: parses the command line, runs the verb, turns an error into one line and an exit code.
 #[must_use]
 pub fn run() -> ExitCode {
+    crate::device::quiet_drivers();
     match Cli::parse().verb.run() {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has had enough: `regrow predict … | head`.

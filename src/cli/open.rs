@@ -85,7 +85,11 @@ pub(super) fn describe(dataset: &Dataset) -> Vec<String> {
     let summary = &dataset.summary;
     let mut lines = vec![format!(
         "{} labels ({} in train, {} only elsewhere), vocabulary {}, layout {}",
-        summary.labels, summary.labels_in_train, summary.labels_only_elsewhere, summary.vocabulary, summary.layout,
+        summary.labels,
+        summary.labels_in_train,
+        summary.labels_only_elsewhere,
+        summary.vocabulary,
+        summary.layout,
     )];
     let splits = [("train", &summary.train), ("dev", &summary.dev), ("test", &summary.test)];
     for (name, split) in splits {

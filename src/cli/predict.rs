@@ -1,7 +1,6 @@
 //! `regrow predict`.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -23,7 +22,7 @@ use crate::train::{FeedSizes, LoadedModel, RunFolder, load_model};
 pub(super) struct PredictArgs {
     /// Run folder, or the model folder in it
     run: PathBuf,
-    /// File with a text a line; - reads standard input
+    /// File with a text a line, also .gz or .zst; - reads standard input
     #[arg(long, default_value = "-")]
     input: PathBuf,
     /// Labels to list for each text, at most 256
@@ -49,20 +48,24 @@ impl PredictArgs {
             Err(_) if self.run.join("model.safetensors").is_file() => self.run.clone(),
             Err(error) => return Err(error),
         };
-        let (name, reader): (&Path, Box<dyn BufRead>) = if self.input.as_os_str() == "-" {
-            (Path::new("standard input"), Box::new(BufReader::new(io::stdin())))
+        let input: Box<dyn Iterator<Item = Result<String>>> = if self.input.as_os_str() == "-" {
+            Box::new(Texts::new(BufReader::new(io::stdin()), "standard input"))
         } else {
-            let file = File::open(&self.input).map_err(Error::io("reading", &self.input))?;
-            (&self.input, Box::new(BufReader::new(file)))
+            Box::new(Texts::open(&self.input)?)
         };
         let device = self.device.open()?;
         let batch = self.batch;
         let loaded = load_model(&folder, &device, |_, tokenizer| {
-            Ok(FeedSizes { documents: batch, tokens: batch * tokenizer.max_tokens(), positives: 0, filtered: 0 })
+            Ok(FeedSizes {
+                documents: batch,
+                tokens: batch * tokenizer.max_tokens(),
+                positives: 0,
+                filtered: 0,
+            })
         })?;
         let ranker = Ranker::new(&device, &loaded.model.classifier, self.top, batch)?;
         let mut texts = Vec::with_capacity(batch);
-        for text in Texts::new(reader, name) {
+        for text in input {
             texts.push(text?);
             if texts.len() == batch {
                 self.answer(&device, &loaded, &ranker, &texts)?;

@@ -9,7 +9,7 @@ use super::progress::TrainProgress;
 use super::{DeviceArgs, open, print, say};
 use crate::config::{Config, DEFAULTS};
 use crate::error::{Error, Result};
-use crate::train::{Finished, RunFolder, Start, TrainOptions, train};
+use crate::train::{Finished, RunFolder, Start, TrainOptions, check_data, train};
 
 /// Train a classifier as a config says.
 ///
@@ -74,6 +74,7 @@ pub(super) fn run_training(
     // What is wrong with the device or the data must not cost the folder's run.
     let device = device.open()?;
     let dataset = open::training_data(config)?;
+    check_data(config, &dataset)?;
     // The run must find its data from wherever `regrow evaluate` is called.
     if let Ok(absolute) = std::fs::canonicalize(&config.data.path) {
         config.data.path = absolute.to_string_lossy().into_owned();

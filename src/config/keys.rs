@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 /// Keys that may differ between a run and its continuation: where things lie, not what is computed.
 const FREE_TO_CHANGE: &[&str] = &["data.path", "data.cache", "evaluate.batch_size"];
 
+/// Keys that take a number or a name.
+const NUMBER_OR_NAME: &[&str] = &["classifier.bias_init"];
+
 /// The defaults as a table.
 pub(super) fn defaults() -> Table {
     DEFAULTS.parse().expect("defaults.toml is valid: a test reads it")
@@ -18,7 +21,8 @@ pub(super) fn defaults() -> Table {
 /// Parses a config file.
 pub(super) fn parse_toml(text: &str, path: &Path) -> Result<Table> {
     text.parse::<Table>().map_err(|error| {
-        let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+        let line =
+            error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
         Error::line(path, line as u64, error.message().replace('\n', " "))
     })
 }
@@ -92,12 +96,20 @@ fn is_section(table: &Table, section: &str) -> bool {
 pub fn resolve_value(key: &str, default: &Value, value: Value) -> Result<Value> {
     match (default, value) {
         (Value::Float(_), Value::Integer(whole)) => Ok(Value::Float(whole as f64)),
+        (Value::String(_), Value::Integer(whole)) if NUMBER_OR_NAME.contains(&key) => {
+            Ok(Value::Float(whole as f64))
+        }
+        (Value::String(_), Value::Float(number)) if NUMBER_OR_NAME.contains(&key) => Ok(Value::Float(number)),
+        // A number that the config file gave and a name that `--set` puts back.
+        (Value::Float(_), Value::String(name)) if NUMBER_OR_NAME.contains(&key) => Ok(Value::String(name)),
         (Value::Integer(_), Value::Integer(whole)) if whole < 0 => {
             Err(Error::config(key, format!("must be 0 or more, is {whole}")))
         }
         (Value::Array(_), Value::Array(items)) => {
             match items.iter().find(|item| !item.as_integer().is_some_and(|whole| whole >= 0)) {
-                Some(item) => Err(Error::config(key, format!("must be a list of whole numbers, holds {item}"))),
+                Some(item) => {
+                    Err(Error::config(key, format!("must be a list of whole numbers, holds {item}")))
+                }
                 None => Ok(Value::Array(items)),
             }
         }
@@ -186,6 +198,7 @@ pub(super) fn differences(a: &Config, b: &Config) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::fan_in_dlogits::Loss;
 
     fn error(text: &str, settings: &[&str]) -> String {
         let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
@@ -201,7 +214,8 @@ mod tests {
 
     #[test]
     fn settings_win_over_the_file() {
-        let settings = ["train.epochs=3".into(), "encoder.tokenizer = a b.json".into(), "encoder.hidden=[4, 64]".into()];
+        let settings =
+            ["train.epochs=3".into(), "encoder.tokenizer = a b.json".into(), "encoder.hidden=[4, 64]".into()];
         let config = Config::parse("[train]\nepochs = 2", Path::new("x.toml"), &settings).unwrap();
         assert_eq!(config.train.epochs, 3);
         assert_eq!(config.encoder.tokenizer, "a b.json");
@@ -221,11 +235,25 @@ mod tests {
             "config train.epochs: must be a whole number, is a string (\"3\")"
         );
         assert!(error("", &["classifier.loss=focal"]).contains("classifier.loss"));
+        assert!(error("", &["classifier.bias_init=often"]).contains("classifier.bias_init"));
         assert!(error("", &["optimizer.classifier.lr=nan"]).contains("optimizer.classifier.lr"));
         assert!(error("", &["optimizer.encoder.lr=0"]).contains("above 0"));
         assert!(error("", &["classifier.fan_in=1000"]).contains("256 features"));
         assert!(error("[train\nepochs = 3", &[]).starts_with("x.toml:1: "));
         assert!(error("", &["train.epochs"]).contains("section.key=value"));
+    }
+
+    #[test]
+    fn the_bias_is_a_number_or_a_name() {
+        let config = |settings: &[&str]| {
+            let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
+            Config::parse("[classifier]\nbias_init = -3", Path::new("x.toml"), &settings).unwrap()
+        };
+        let bias = |config: &Config| config.classifier.bias_init.value(Loss::Bce, 400, 2.0);
+        assert_eq!(bias(&config(&[])), -3.0);
+        // ln(0.005 / 0.995)
+        assert!((bias(&config(&["classifier.bias_init=prior"])) + 5.293_304_8).abs() < 1e-6);
+        assert_eq!(Config::parse(&config(&[]).to_toml(), Path::new("x"), &[]).unwrap(), config(&[]));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::path::Path;
 
 pub use keys::resolve_value;
 pub use sections::{
-    Classifier, Data, Encoder, EncoderKind, Evaluate, EvaluateOn, Format, OptimizerKind, OptimizerSection,
-    Optimizers, Reduction, Rewire, RewireInit, RewireMode, ScheduleKind, Text, Train,
+    BiasInit, BiasRule, Classifier, Data, Encoder, EncoderKind, Evaluate, EvaluateOn, Format, OptimizerKind,
+    OptimizerSection, Optimizers, Reduction, Rewire, RewireInit, RewireMode, ScheduleKind, Text, Train,
 };
 
 use crate::error::{Error, Result};

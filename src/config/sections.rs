@@ -76,6 +76,11 @@ choices! {
         /// Adam with decoupled weight decay.
         Adamw,
     }
+    /// A name for `classifier.bias_init`.
+    BiasRule {
+        /// What the labels' mean frequency in train suggests.
+        Prior,
+    }
     /// `train.evaluate_on`.
     EvaluateOn {
         /// Dev if there is one, else test.
@@ -105,6 +110,34 @@ pub enum Text {
     TitleContent,
 }
 
+/// `classifier.bias_init`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum BiasInit {
+    /// This number.
+    Value(f64),
+    /// Computed from the data.
+    Named(BiasRule),
+}
+
+impl BiasInit {
+    /// The starting bias of a layer of `labels` labels whose training documents have `labels_per_document` on average.
+    ///
+    /// The prior is the logit at which BCE expects as many positives as there are; squared hinge wants the margin of a
+    /// negative, -1.
+    #[must_use]
+    pub fn value(self, loss: Loss, labels: usize, labels_per_document: f64) -> f64 {
+        match (self, loss) {
+            (Self::Value(value), _) => value,
+            (Self::Named(BiasRule::Prior), Loss::SquaredHinge) => -1.0,
+            (Self::Named(BiasRule::Prior), Loss::Bce) => {
+                let share = (labels_per_document / labels.max(1) as f64).clamp(1e-9, 0.5);
+                (share / (1.0 - share)).ln()
+            }
+        }
+    }
+}
+
 macro_rules! sections {
     ($(#[$doc:meta] $name:ident { $($key:ident: $type:ty),* $(,)? })*) => {$(
         #[$doc]
@@ -125,7 +158,7 @@ sections! {
     }
     /// `[classifier]`.
     Classifier {
-        fan_in: usize, loss: Loss, reduction: Reduction, bias: bool, init_scale: f64, bias_init: f64,
+        fan_in: usize, loss: Loss, reduction: Reduction, bias: bool, init_scale: f64, bias_init: BiasInit,
     }
     /// `[rewire]`.
     Rewire {
@@ -206,7 +239,9 @@ impl Config {
             return Err(Error::config("classifier.fan_in", message));
         }
         within("classifier.init_scale", c.init_scale, 0.0, 1e6, "0 or more")?;
-        within("classifier.bias_init", c.bias_init, -1e6, 1e6, "a finite number")?;
+        if let BiasInit::Value(bias) = c.bias_init {
+            within("classifier.bias_init", bias, -1e6, 1e6, "a finite number or \"prior\"")?;
+        }
         within("rewire.threshold", r.threshold, 0.0, f64::MAX, "0 or more")?;
         within("rewire.threshold_end", r.threshold_end, 0.0, f64::MAX, "0 or more")?;
         within("rewire.fraction", r.fraction, 0.0, 1.0, "from 0 to 1")?;
@@ -220,7 +255,13 @@ impl Config {
         at_least_one("train.batch_size", t.batch_size)?;
         at_least_one("train.accumulate", t.accumulate)?;
         let group = t.batch_size.checked_mul(t.accumulate).unwrap_or(usize::MAX);
-        within("train.batch_size", group as f64, 1.0, 65_536.0, "at most 65536 documents in a step, accumulated")?;
+        within(
+            "train.batch_size",
+            group as f64,
+            1.0,
+            65_536.0,
+            "at most 65536 documents in a step, accumulated",
+        )?;
         at_least_one("evaluate.batch_size", self.evaluate.batch_size)?;
         within("evaluate.batch_size", self.evaluate.batch_size as f64, 1.0, 65_536.0, "at most 65536")?;
         within("evaluate.propensity_a", self.evaluate.propensity_a, 0.0, 100.0, "0 or more")?;

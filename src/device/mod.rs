@@ -14,7 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 pub use gpu::adapters::{AdapterSummary, list_adapters};
-pub use recording::{Access, Command, Constants, Fused, Kernel, Launch, Recording, Ticket, TwinCall, words_of};
+pub use recording::{
+    Access, Command, Constants, Fused, Kernel, Launch, Recording, Ticket, TwinCall, words_of,
+};
 
 /// How a device is opened.
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +106,8 @@ impl Device {
 
     fn from_gpu(engine: gpu::GpuEngine) -> Self {
         let summary = engine.summary();
-        let (name, kind) = (format!("{} ({}, {})", summary.name, summary.backend, summary.driver), summary.kind);
+        let (name, kind) =
+            (format!("{} ({}, {})", summary.name, summary.backend, summary.driver), summary.kind);
         Self { engine: Engine::Gpu(Box::new(engine)), name, kind }
     }
 
@@ -226,6 +229,20 @@ impl Device {
         match &self.engine {
             Engine::Cpu(_) => Ok(()),
             Engine::Gpu(engine) => engine.wait(),
+        }
+    }
+}
+
+/// Keeps graphics drivers from writing to the terminal. To be called first thing in `main`, before any thread.
+///
+/// Mesa asks the desktop for its display even where nothing is drawn, and complains on standard error when there is
+/// no desktop.
+pub fn quiet_drivers() {
+    if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        #[expect(unsafe_code, reason = "changing the environment is sound while there is one thread")]
+        // SAFETY: the program calls this before it starts any thread.
+        unsafe {
+            std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir());
         }
     }
 }

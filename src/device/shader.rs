@@ -76,9 +76,9 @@ fn constant_of(line: &str, constants: &[(&'static str, u32)]) -> Option<usize> {
 /// A file name for a variant: `kernel` or `kernel.NAME_value.NAME_value`.
 #[must_use]
 pub fn variant_name(kernel: &Kernel, constants: &Constants) -> String {
-    constants.iter().fold(kernel.name.to_owned(), |name, (key, value)| {
-        format!("{name}.{}_{value}", key.to_lowercase())
-    })
+    constants
+        .iter()
+        .fold(kernel.name.to_owned(), |name, (key, value)| format!("{name}.{}_{value}", key.to_lowercase()))
 }
 
 #[cfg(test)]

@@ -207,7 +207,14 @@ impl Encoder for Bag {
             if i == 0 {
                 let (vocabulary, dim) = (self.options.vocabulary, self.options.dim);
                 let bindings = [&gradient, &batch.unique_tokens, &values, &first, &second];
-                recording.launch(embedding_update::launch(vocabulary, dim, batch.unique, rule, rates, bindings));
+                recording.launch(embedding_update::launch(
+                    vocabulary,
+                    dim,
+                    batch.unique,
+                    rule,
+                    rates,
+                    bindings,
+                ));
             } else {
                 // Neither norms nor biases decay: only matrices do.
                 let rates = if tensor.shape.len() == 2 { rates } else { rates.without_decay() };

@@ -28,12 +28,7 @@ fn variants() -> Vec<Constants> {
 
 /// One step, without weight decay, of `bias` [rows] and its states (same shape) by the sums of `dlogits` [rows,
 /// columns] over the samples.
-pub fn launch(
-    block: Block,
-    rule: Rule,
-    rates: Rates,
-    [dlogits, bias, first, second]: [&Slice; 4],
-) -> Launch {
+pub fn launch(block: Block, rule: Rule, rates: Rates, [dlogits, bias, first, second]: [&Slice; 4]) -> Launch {
     let columns = columns_of(block.batch);
     let rates = rates.without_decay().into();
     let params = Params { rates, rows: block.rows as u32, columns: columns as u32 };

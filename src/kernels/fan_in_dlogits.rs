@@ -124,7 +124,8 @@ pub(crate) fn loss_of<const HINGE: bool>(z: f32, sign: f32) -> (f32, f32) {
     let s = e / (2.0 + e);
     let t = s * s;
     let series = 1.0
-        + t * (1.0 / 3.0 + t * (0.2 + t * (1.0 / 7.0 + t * (1.0 / 9.0 + t * (1.0 / 11.0 + t * (1.0 / 13.0))))));
+        + t * (1.0 / 3.0
+            + t * (0.2 + t * (1.0 / 7.0 + t * (1.0 / 9.0 + t * (1.0 / 11.0 + t * (1.0 / 13.0))))));
     let positive_part = if u > 0.0 { u } else { 0.0 };
     let sigmoid = if u >= 0.0 { 1.0 } else { e } / (1.0 + e);
     (positive_part + 2.0 * s * series, sign * sigmoid)
@@ -133,7 +134,12 @@ pub(crate) fn loss_of<const HINGE: bool>(z: f32, sign: f32) -> (f32, f32) {
 /// Turns the logits `z` of one label into loss gradients times `scale` in place; columns beyond `batch` become 0.
 /// Returns the sum of the losses. `positives` are the (label, sample) pairs of this label.
 #[inline(always)]
-pub(crate) fn loss_row<const HINGE: bool>(z: &mut [f32], batch: usize, positives: &[[u32; 2]], scale: f32) -> f32 {
+pub(crate) fn loss_row<const HINGE: bool>(
+    z: &mut [f32],
+    batch: usize,
+    positives: &[[u32; 2]],
+    scale: f32,
+) -> f32 {
     // Positives are few: they sit out the loop over all samples, which then has no branches, and come after it.
     let mut kept = [0.0_f32; 16];
     if positives.len() > kept.len() {

@@ -145,8 +145,20 @@ fn twin(call: &mut TwinCall<'_>) {
         .map(|(part, ((((((weights, bias), first), second), bias_first), bias_second), dx))| {
             dx.fill(0.0);
             let first_row = part * part_rows;
-            let part =
-                Part { p: &p, x, indices, positives, first_row, weights, bias, first, second, bias_first, bias_second, dx };
+            let part = Part {
+                p: &p,
+                x,
+                indices,
+                positives,
+                first_row,
+                weights,
+                bias,
+                first,
+                second,
+                bias_first,
+                bias_second,
+                dx,
+            };
             pulp::Arch::new().dispatch(part)
         })
         .collect();
@@ -204,7 +216,8 @@ impl WithSimd for Part<'_> {
             *bias_gradient = simd.reduce_sum_f32s(bias_sum);
             backward(simd, x, dx, stride, weights, indices, g, &mut gradients);
 
-            let states = |state: usize| if rule.states() >= state { row * fan_in..(row + 1) * fan_in } else { 0..0 };
+            let states =
+                |state: usize| if rule.states() >= state { row * fan_in..(row + 1) * fan_in } else { 0..0 };
             let (first, second) = (&mut self.first[states(1)], &mut self.second[states(2)]);
             step_slices(rule, &p.rates, weights, &gradients, first, second);
         }

@@ -174,8 +174,7 @@ impl WithSimd for Segment<'_> {
             let label = p.first_label + row as u32;
             for sample in 0..p.batch as usize {
                 let z = row_values[sample];
-                let filter =
-                    self.filter_offsets[sample] as usize..self.filter_offsets[sample + 1] as usize;
+                let filter = self.filter_offsets[sample] as usize..self.filter_offsets[sample + 1] as usize;
                 if z > bars[sample] && !self.filter_labels[filter].contains(&label) {
                     let list = sample * k..(sample + 1) * k;
                     insert(&mut self.scores[list.clone()], &mut self.labels[list], z, label);

@@ -47,8 +47,7 @@ fn launch(count: usize, backward: u32, bindings: [&Slice; 3]) -> Launch {
 fn erf(x: f32) -> f32 {
     let a = x.abs();
     let t = 1.0 / (1.0 + 0.327_591_1 * a);
-    let p = t
-        * (0.254_829_6 + t * (-0.284_496_74 + t * (1.421_413_7 + t * (-1.453_152 + t * 1.061_405_4))));
+    let p = t * (0.254_829_6 + t * (-0.284_496_74 + t * (1.421_413_7 + t * (-1.453_152 + t * 1.061_405_4))));
     let y = 1.0 - p * exp_negative(-a * a);
     if x < 0.0 { -y } else { y }
 }

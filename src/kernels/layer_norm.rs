@@ -25,12 +25,7 @@ pub static KERNEL: Kernel = Kernel {
 };
 
 /// `y` [B, H] and `stats` [B, 2] (mean, 1/σ) from `x` [B, H], `gamma` [H], `beta` [H].
-pub fn launch(
-    rows: usize,
-    hidden: usize,
-    epsilon: f32,
-    [x, gamma, beta, y, stats]: [&Slice; 5],
-) -> Launch {
+pub fn launch(rows: usize, hidden: usize, epsilon: f32, [x, gamma, beta, y, stats]: [&Slice; 5]) -> Launch {
     Launch {
         kernel: &KERNEL,
         constants: vec![("LANES", LANES)],

@@ -9,6 +9,7 @@
 
 pub mod bag_forward;
 pub mod bias_update;
+pub mod column_sum;
 pub mod dropout_columns;
 pub mod dropout_columns_backward;
 pub mod embedding_gradient;
@@ -23,7 +24,6 @@ pub mod inverted_index;
 pub mod layer_norm;
 pub mod layer_norm_backward;
 pub mod layer_norm_parameters;
-pub mod column_sum;
 pub mod loss_sum;
 pub mod matmul;
 pub mod optimizer;

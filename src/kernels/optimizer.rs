@@ -138,5 +138,9 @@ pub(crate) fn step_slices(
 
 /// The part of a state that belongs to rows `start..` of a tensor, empty where the rule has no such state.
 pub(crate) fn state_chunks(state: &mut [f32], has: bool, chunk: usize, chunks: usize) -> Vec<&mut [f32]> {
-    if has { state.chunks_mut(chunk).take(chunks).collect() } else { (0..chunks).map(|_| Default::default()).collect() }
+    if has {
+        state.chunks_mut(chunk).take(chunks).collect()
+    } else {
+        (0..chunks).map(|_| Default::default()).collect()
+    }
 }

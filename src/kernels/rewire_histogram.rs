@@ -68,7 +68,8 @@ fn twin(call: &mut TwinCall<'_>) {
     let row_counts = |index_row: usize, mut counts: [u32; 256]| {
         for slot in 0..p.fan_in as usize {
             let score =
-                score_of(weights, index_row, slot, p.rows as usize, p.fan_in as usize, p.group as usize).to_bits();
+                score_of(weights, index_row, slot, p.rows as usize, p.fan_in as usize, p.group as usize)
+                    .to_bits();
             let key = if by_position { index_row as u32 * p.fan_in + slot as u32 } else { score };
             let decided = p.shift >= 24 || key >> (p.shift + 8) == p.prefix;
             if decided && (!by_position || score == p.score) {

@@ -33,7 +33,7 @@ impl Calendar {
             steps_per_epoch: documents.div_ceil(step_documents) as u64,
             epochs: config.train.epochs,
             rewire_interval: if off { 0 } else { config.rewire.interval },
-            rewire_epochs: (f64::from(config.train.epochs) * config.rewire.until + 1e-9).floor() as u32,
+            rewire_epochs: (f64::from(config.train.epochs) * config.rewire.until).floor() as u32,
         }
     }
 
@@ -58,7 +58,10 @@ impl Calendar {
     /// What is pruned after `done` optimizer steps, if it is time for it (SPARTEX §2.2, appendix C).
     #[must_use]
     pub fn prune_after(&self, done: u64, config: &Config) -> Option<Prune> {
-        if self.rewire_interval == 0 || !done.is_multiple_of(self.rewire_interval) || done > self.rewire_steps() {
+        if self.rewire_interval == 0
+            || !done.is_multiple_of(self.rewire_interval)
+            || done > self.rewire_steps()
+        {
             return None;
         }
         let rewire = &config.rewire;

@@ -49,7 +49,10 @@ pub(super) fn load(path: &Path, device: &Device, model: &Model, data: &str) -> R
     if progress.data != data {
         return Err(Error::artefact(
             path,
-            format!("belongs to other data ({}) than there is now ({data}); start anew with --fresh", progress.data),
+            format!(
+                "belongs to other data ({}) than there is now ({data}); start anew with --fresh",
+                progress.data
+            ),
         ));
     }
     for tensor in tensors(&*model.encoder, &model.classifier, Content::Checkpoint) {

@@ -46,14 +46,27 @@ impl Feed {
     /// [`crate::Error::Device`] when memory runs out.
     pub fn new(device: &Device, sizes: FeedSizes) -> Result<Self> {
         let (documents, tokens) = (sizes.documents, sizes.tokens);
-        let words =
-            [tokens, documents + 1, tokens, tokens + 1, tokens, 2 * sizes.positives, documents + 1, sizes.filtered];
+        let words = [
+            tokens,
+            documents + 1,
+            tokens,
+            tokens + 1,
+            tokens,
+            2 * sizes.positives,
+            documents + 1,
+            sizes.filtered,
+        ];
         let bytes = words.into_iter().map(padded).sum();
         Ok(Self { buffer: device.allocate("batch inputs", bytes)? })
     }
 
     /// Records the copy of `batch`; `filter` gives the labels that ranking leaves out of each document's list.
-    pub fn record(&self, recording: &mut Recording, batch: &Batch, filter: &dyn Fn(usize) -> Vec<u32>) -> Fed {
+    pub fn record(
+        &self,
+        recording: &mut Recording,
+        batch: &Batch,
+        filter: &dyn Fn(usize) -> Vec<u32>,
+    ) -> Fed {
         let mut filter_offsets = vec![0_u32];
         let mut filter_labels = Vec::new();
         for document in &batch.documents {

@@ -16,4 +16,4 @@ pub use feed::{Fed, Feed, FeedSizes};
 pub use model::{Model, ModelSizes, StepOutcome};
 pub use model_folder::{LoadedModel, ModelInfo, load_model};
 pub use run_folder::{RunFolder, Start};
-pub use trainer::{Event, Finished, TrainOptions, train};
+pub use trainer::{Event, Finished, TrainOptions, check_data, train};

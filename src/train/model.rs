@@ -26,6 +26,8 @@ pub struct ModelSizes {
     pub train_batch: usize,
     /// The largest batch of training and ranking.
     pub feed: FeedSizes,
+    /// Starting bias of the labels.
+    pub bias_init: f32,
     /// Upper limit of labels in a block; 0: what the device allows.
     pub max_block_rows: usize,
 }
@@ -107,7 +109,7 @@ impl Model {
             rule: config.optimizer.classifier.optimizer(1).rule,
             train_bias: config.classifier.bias,
             init_scale: config.classifier.init_scale as f32,
-            bias_init: config.classifier.bias_init as f32,
+            bias_init: sizes.bias_init,
             seed: config.train.seed,
             max_block_rows: sizes.max_block_rows,
         };

@@ -146,6 +146,7 @@ pub fn load_model(
         labels: labels.len(),
         train_batch: 0,
         feed: sizes(&config, &tokenizer)?,
+        bias_init: 0.0,
         max_block_rows: 0,
     };
     // Ranking needs no states: without them a model takes a third of the memory of its training.
@@ -172,7 +173,13 @@ pub fn load_model(
 }
 
 /// Kernels trust indices; a file from elsewhere may hold any.
-fn check_indices(file: &TensorFile, folder: &Path, fan_in: usize, labels: usize, features: usize) -> Result<()> {
+fn check_indices(
+    file: &TensorFile,
+    folder: &Path,
+    fan_in: usize,
+    labels: usize,
+    features: usize,
+) -> Result<()> {
     let indices = file.u16s("classifier.indices", &[labels, fan_in])?;
     match indices.iter().find(|index| usize::from(**index) >= features) {
         Some(index) => Err(Error::artefact(

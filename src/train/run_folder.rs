@@ -25,8 +25,11 @@ pub struct RunFolder {
     path: PathBuf,
 }
 
-/// Everything that a run writes: what [`Start::Fresh`] deletes, and nothing else.
-const FILES: [&str; 3] = ["config.toml", "metrics.jsonl", "checkpoint.safetensors"];
+/// What makes a folder a run.
+const CONFIG: &str = "config.toml";
+const METRICS: &str = "metrics.jsonl";
+/// What else a run writes: with the two above, all that [`Start::Fresh`] replaces or deletes.
+const CHECKPOINT: &str = "checkpoint.safetensors";
 const FOLDERS: [&str; 2] = ["model", "best"];
 
 impl RunFolder {
@@ -39,7 +42,7 @@ impl RunFolder {
         let folder = Self { path: path.to_path_buf() };
         let here = path.display();
         let empty = match fs::read_dir(path) {
-            Ok(mut entries) => entries.next().is_none(),
+            Ok(entries) => entries.flatten().all(|entry| is_remnant(&entry)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
             Err(error) => return Err(Error::io("reading folder", path)(error)),
         };
@@ -84,29 +87,32 @@ impl RunFolder {
         if folder.config_path().is_file() && folder.metrics_path().is_file() {
             Ok(folder)
         } else {
-            Err(Error::artefact(path, "is no run: it lacks config.toml and metrics.jsonl, which `regrow train` writes"))
+            Err(Error::artefact(
+                path,
+                "is no run: it lacks config.toml and metrics.jsonl, which `regrow train` writes",
+            ))
         }
     }
 
     fn create(&self, config: &Config) -> Result<()> {
         fs::create_dir_all(&self.path).map_err(Error::io("creating folder", &self.path))?;
+        // Whoever is killed between the two leaves a remnant, in which the next run may begin.
+        File::create(self.metrics_path()).map_err(Error::io("creating", self.metrics_path()))?;
         let path = self.config_path();
         write_atomically(&path, |out| {
             out.write_all(config.to_toml().as_bytes()).map_err(Error::io("writing", &path))
-        })?;
-        File::create(self.metrics_path()).map_err(Error::io("creating", self.metrics_path()))?;
-        Ok(())
+        })
     }
 
+    /// Deletes what the run learnt. Its config and its metrics stay until [`RunFolder::create`] replaces them: whoever is
+    /// killed here leaves a run.
     fn delete_run(&self) -> Result<()> {
-        for name in FILES {
-            let path = self.path.join(name);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::io("deleting", &path)(error));
-                }
-                _ => {}
+        let path = self.checkpoint_path();
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("deleting", &path)(error));
             }
+            _ => {}
         }
         for name in FOLDERS {
             let path = self.path.join(name);
@@ -127,11 +133,11 @@ impl RunFolder {
     }
 
     fn config_path(&self) -> PathBuf {
-        self.path.join("config.toml")
+        self.path.join(CONFIG)
     }
 
     fn metrics_path(&self) -> PathBuf {
-        self.path.join("metrics.jsonl")
+        self.path.join(METRICS)
     }
 
     /// The config of the run.
@@ -145,7 +151,7 @@ impl RunFolder {
     /// Where the checkpoint lies.
     #[must_use]
     pub fn checkpoint_path(&self) -> PathBuf {
-        self.path.join("checkpoint.safetensors")
+        self.path.join(CHECKPOINT)
     }
 
     /// The model after the last epoch.
@@ -197,4 +203,11 @@ impl RunFolder {
         let now = file.metadata().map_err(Error::io("reading", &path))?.len();
         if now > length { file.set_len(length).map_err(Error::io("writing", &path)) } else { Ok(()) }
     }
+}
+
+/// Whether this is what a run leaves that was killed while it began: an empty log, a config that was never finished.
+fn is_remnant(entry: &fs::DirEntry) -> bool {
+    let name = entry.file_name();
+    let empty = || entry.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0);
+    (name == METRICS && empty()) || name.to_string_lossy().starts_with("config.toml.tmp-")
 }

@@ -37,6 +37,9 @@ impl Stored {
     }
 
     /// Writes the tensor's bytes.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] when a number is not finite: it must not take the place of what was saved before.
     pub(super) fn write(&self, device: &Device, path: &Path, out: &mut dyn Write) -> Result<()> {
         let rows_at_once = (PIECE / self.stride).max(1).next_multiple_of(4);
         for (buffer, rows) in &self.parts {
@@ -44,6 +47,7 @@ impl Stored {
                 let count = rows_at_once.min(rows - first);
                 let bytes = (count * self.stride).next_multiple_of(4);
                 let bytes = device.read(buffer, (first * self.stride) as u64, bytes as u64)?;
+                self.check_finite(&bytes)?;
                 let written = if self.stride == self.row_bytes {
                     out.write_all(&bytes[..count * self.stride])
                 } else {
@@ -53,6 +57,17 @@ impl Stored {
             }
         }
         Ok(())
+    }
+
+    fn check_finite(&self, bytes: &[u8]) -> Result<()> {
+        if self.spec.dtype != Dtype::F32 {
+            return Ok(());
+        }
+        let (numbers, _) = bytes.as_chunks::<4>();
+        match numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).find(|number| !number.is_finite()) {
+            Some(number) => Err(Error::Diverged(format!("tensor {} came to hold {number}", self.spec.name))),
+            None => Ok(()),
+        }
     }
 
     /// Fills the device's buffers from the file.
@@ -103,7 +118,9 @@ pub(super) fn tensors(encoder: &dyn Encoder, classifier: &FanIn, content: Conten
     let mut out = Vec::new();
     for tensor in encoder.parameters() {
         out.push(Stored::whole(&tensor.name, &tensor.shape, &tensor.values));
-        for (number, (buffer, name)) in [(&tensor.first, "first"), (&tensor.second, "second")].into_iter().enumerate() {
+        for (number, (buffer, name)) in
+            [(&tensor.first, "first"), (&tensor.second, "second")].into_iter().enumerate()
+        {
             if all && encoder.rule().states() > number {
                 out.push(Stored::whole(&format!("{}.{name}", tensor.name), &tensor.shape, buffer));
             }
@@ -111,16 +128,25 @@ pub(super) fn tensors(encoder: &dyn Encoder, classifier: &FanIn, content: Conten
     }
     let o = &classifier.options;
     let index_rows = o.labels.div_ceil(o.group);
-    let per_label = |name: &str, width: usize, buffer: fn(&crate::classifier::LabelBlock) -> &Buffer| Stored {
-        spec: TensorSpec::new(name, Dtype::F32, if width > 1 || name.contains("weights") { vec![o.labels, width] } else { vec![o.labels] }),
-        parts: classifier.blocks.iter().map(|block| (buffer(block).clone(), block.shape.rows)).collect(),
-        row_bytes: width * 4,
-        stride: width * 4,
-    };
+    let per_label =
+        |name: &str, width: usize, buffer: fn(&crate::classifier::LabelBlock) -> &Buffer| Stored {
+            spec: TensorSpec::new(
+                name,
+                Dtype::F32,
+                if width > 1 || name.contains("weights") { vec![o.labels, width] } else { vec![o.labels] },
+            ),
+            parts: classifier.blocks.iter().map(|block| (buffer(block).clone(), block.shape.rows)).collect(),
+            row_bytes: width * 4,
+            stride: width * 4,
+        };
     out.push(per_label("classifier.weights", o.fan_in, |block| &block.weights));
     out.push(Stored {
         spec: TensorSpec::new("classifier.indices", Dtype::U16, vec![index_rows, o.fan_in]),
-        parts: classifier.blocks.iter().map(|block| (block.indices.clone(), block.shape.index_rows())).collect(),
+        parts: classifier
+            .blocks
+            .iter()
+            .map(|block| (block.indices.clone(), block.shape.index_rows()))
+            .collect(),
         row_bytes: o.fan_in * 2,
         stride: index_words(o.fan_in) * 4,
     });
@@ -137,7 +163,11 @@ pub(super) fn tensors(encoder: &dyn Encoder, classifier: &FanIn, content: Conten
         let words = mask_words(o.fan_in);
         out.push(Stored {
             spec: TensorSpec::new("classifier.regrown", Dtype::U32, vec![index_rows, words]),
-            parts: classifier.blocks.iter().map(|block| (block.regrown.clone(), block.shape.index_rows())).collect(),
+            parts: classifier
+                .blocks
+                .iter()
+                .map(|block| (block.regrown.clone(), block.shape.index_rows()))
+                .collect(),
             row_bytes: words * 4,
             stride: words * 4,
         });

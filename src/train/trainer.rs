@@ -1,8 +1,9 @@
 //! The training loop.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::json;
 
@@ -103,6 +104,12 @@ pub struct Finished {
     pub loss: f64,
 }
 
+/// What an epoch took here; after a resume, since then.
+struct Spent {
+    seconds: f64,
+    documents: u64,
+}
+
 struct Trainer<'a> {
     o: TrainOptions<'a>,
     calendar: Calendar,
@@ -141,6 +148,11 @@ impl<'a> Trainer<'a> {
             labels,
             train_batch: calendar.step_documents.min(dataset.train.len()),
             feed: feed_sizes(config, dataset, &calendar, evaluated),
+            bias_init: {
+                let per_document =
+                    dataset.train.all_labels().len() as f64 / dataset.train.len().max(1) as f64;
+                config.classifier.bias_init.value(config.classifier.loss, labels, per_document) as f32
+            },
             max_block_rows: o.max_block_rows,
         };
         let model = Model::new(o.device, config, sizes)?;
@@ -156,8 +168,10 @@ impl<'a> Trainer<'a> {
             train_frequency,
             train_documents: documents,
         };
-        let data = format!("{documents} documents, {labels} labels with digest {:016x}, vocabulary {vocabulary}",
-            dataset.labels.digest());
+        let data = format!(
+            "{documents} documents, {labels} labels with digest {:016x}, vocabulary {vocabulary}",
+            dataset.labels.digest()
+        );
         let mut progress = Progress { data: data.clone(), ..Progress::default() };
         let path = o.folder.checkpoint_path();
         if o.resume && path.is_file() {
@@ -188,15 +202,16 @@ impl<'a> Trainer<'a> {
         let total = self.calendar.total_steps();
         while self.progress.step < total {
             let epoch = (self.progress.step / self.calendar.steps_per_epoch) as u32;
-            let seconds = self.run_epoch(epoch, observer)?;
-            finished = self.end_epoch(epoch, seconds, observer)?;
+            let spent = self.run_epoch(epoch, observer)?;
+            finished = self.end_epoch(epoch, spent, observer)?;
         }
         Ok(finished)
     }
 
-    /// Steps to the end of the epoch; returns the seconds they took.
-    fn run_epoch(&mut self, epoch: u32, observer: &mut dyn FnMut(Event<'_>)) -> Result<Duration> {
+    /// Steps to the end of the epoch.
+    fn run_epoch(&mut self, epoch: u32, observer: &mut dyn FnMut(Event<'_>)) -> Result<Spent> {
         let began = Instant::now();
+        let before = self.progress.documents;
         let dataset = self.o.dataset;
         let order = epoch_order(self.o.config.train.seed, epoch, dataset.train.len());
         let done_before = (self.progress.step % self.calendar.steps_per_epoch) as usize;
@@ -220,13 +235,15 @@ impl<'a> Trainer<'a> {
             self.in_flight.push_back((self.progress.step, outcome));
             self.drain(STEPS_IN_FLIGHT, observer)?;
             self.rewire_if_due(observer)?;
-            if every > 0 && self.progress.step.is_multiple_of(every) {
+            // At its end, an epoch saves what it is without its sums: a run that goes on must find them still there.
+            let ended = self.progress.step.is_multiple_of(self.calendar.steps_per_epoch);
+            if every > 0 && self.progress.step.is_multiple_of(every) && !ended {
                 self.drain(0, observer)?;
                 self.save_checkpoint()?;
             }
         }
         self.drain(0, observer)?;
-        Ok(began.elapsed())
+        Ok(Spent { seconds: began.elapsed().as_secs_f64(), documents: self.progress.documents - before })
     }
 
     /// Collects losses until at most `left` steps are on their way.
@@ -236,10 +253,7 @@ impl<'a> Trainer<'a> {
             let documents = outcome.documents;
             let loss = outcome.loss(self.o.device)?;
             if !loss.is_finite() {
-                return Err(Error::Diverged(format!(
-                    "the loss became {loss} at step {step}: try a smaller learning rate (optimizer.classifier.lr, \
-                     optimizer.encoder.lr) or a longer warm-up; the last checkpoint is untouched"
-                )));
+                return Err(diverged(&format!("the loss became {loss}"), step));
             }
             self.progress.loss_sum += f64::from(loss) * documents as f64;
             self.progress.documents += documents as u64;
@@ -274,7 +288,7 @@ impl<'a> Trainer<'a> {
     fn end_epoch(
         &mut self,
         epoch: u32,
-        spent: Duration,
+        spent: Spent,
         observer: &mut dyn FnMut(Event<'_>),
     ) -> Result<Finished> {
         let last = epoch + 1 == self.calendar.epochs;
@@ -282,9 +296,8 @@ impl<'a> Trainer<'a> {
         let due = last || (every > 0 && (epoch + 1).is_multiple_of(every));
         let evaluated = if due { self.evaluate(observer)? } else { None };
         let loss = self.progress.loss_sum / self.progress.documents.max(1) as f64;
-        let seconds = spent.as_secs_f64();
-        // After a resume, the seconds are those since then, and so are the documents.
-        let documents_per_second = self.progress.documents as f64 / seconds.max(1e-9);
+        let seconds = spent.seconds;
+        let documents_per_second = spent.documents as f64 / seconds.max(1e-9);
         let best = match &evaluated {
             Some((metrics, "dev")) if self.progress.best.is_none_or(|best| metrics.precision[0] > best) => {
                 self.progress.best = Some(metrics.precision[0]);
@@ -308,9 +321,9 @@ impl<'a> Trainer<'a> {
         self.o.folder.log(&line)?;
         if best {
             write_description(&self.o.folder.best_model(), &self.model, &self.info)?;
-            write_weights(&self.o.folder.best_model(), self.o.device, &self.model, &self.info)?;
+            self.save_model(&self.o.folder.best_model())?;
         }
-        write_weights(&self.o.folder.last_model(), self.o.device, &self.model, &self.info)?;
+        self.save_model(&self.o.folder.last_model())?;
         self.progress.loss_sum = 0.0;
         self.progress.documents = 0;
         self.progress.rewired = [0; 3];
@@ -343,8 +356,36 @@ impl<'a> Trainer<'a> {
 
     fn save_checkpoint(&mut self) -> Result<()> {
         self.progress.log_length = self.o.folder.log_length()?;
-        checkpoint::save(&self.o.folder.checkpoint_path(), self.o.device, &self.model, &self.progress)
+        let path = self.o.folder.checkpoint_path();
+        checkpoint::save(&path, self.o.device, &self.model, &self.progress).map_err(|error| self.in_step(error))
     }
+
+    fn save_model(&self, folder: &Path) -> Result<()> {
+        write_weights(folder, self.o.device, &self.model, &self.info).map_err(|error| self.in_step(error))
+    }
+
+    /// Adds the step to what was found to have diverged.
+    fn in_step(&self, error: Error) -> Error {
+        match error {
+            Error::Diverged(what) => diverged(&what, self.progress.step),
+            other => other,
+        }
+    }
+}
+
+fn diverged(what: &str, step: u64) -> Error {
+    Error::Diverged(format!(
+        "{what} at step {step}: try a smaller learning rate (optimizer.classifier.lr, optimizer.encoder.lr) or a longer \
+         warm-up; the last checkpoint is untouched"
+    ))
+}
+
+/// Whether the data set has what the config asks for: to be known before a run folder is touched.
+///
+/// # Errors
+/// [`Error::Config`] when the split to evaluate on is missing.
+pub fn check_data(config: &Config, dataset: &Dataset) -> Result<()> {
+    evaluated_split(config, dataset).map(|_| ())
 }
 
 /// The split that is evaluated during training, and its name.

@@ -59,21 +59,32 @@ pub fn gpu_uniform() -> (&'static str, &'static Device) {
     GPU_UNIFORM.device()
 }
 
+/// A NaN that no kernel writes.
+const GUARD: u32 = 0x7fc0_dead;
+
+/// `values` and then what nobody must read or write: a driver may answer a read beyond a buffer with a harmless zero,
+/// but a NaN shows.
+fn guarded<T: bytemuck::Pod>(device: &Device, values: &[T]) -> Buffer {
+    let mut bytes: Vec<u8> = bytemuck::cast_slice(values).to_vec();
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    let mut words: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
+    words.resize((words.len() + 64).next_multiple_of(4), GUARD);
+    device.upload("test", &words).unwrap()
+}
+
 /// A buffer that holds `values`, as a launch's argument.
 pub fn upload<T: bytemuck::Pod>(device: &Device, values: &[T]) -> Slice {
-    let mut bytes = bytemuck::cast_slice(values).to_vec();
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    device.upload("test", &bytes).unwrap().whole()
+    guarded(device, values).whole()
 }
 
 /// A buffer for `len` words, full of what no kernel writes: whoever forgets an element is found out.
 pub fn garbage(device: &Device, len: usize) -> Buffer {
-    device.upload("test", &vec![0x7fc0_dead_u32; len]).unwrap()
+    guarded(device, &vec![GUARD; len])
 }
 
 /// A buffer that starts as `values` and will be written.
 pub fn writable<T: bytemuck::Pod>(device: &Device, values: &[T]) -> Buffer {
-    device.upload("test", values).unwrap()
+    guarded(device, values)
 }
 
 /// Runs launches in order.
@@ -111,22 +122,32 @@ impl<'a> Outputs<'a> {
         Self { device, list: Vec::new() }
     }
 
+    /// The first `count` words, all that the buffer has before its guard.
+    fn read(&self, name: &str, buffer: &Buffer, count: usize) -> Vec<u32> {
+        let mut words: Vec<u32> = self.device.read_vec(buffer, (buffer.bytes() / 4) as usize).unwrap();
+        let written = words[count..].iter().position(|word| *word != GUARD);
+        assert_eq!(written, None, "words beyond the end of {name}, first on {}", self.device.name());
+        words.truncate(count);
+        words
+    }
+
     /// `count` words that must be the same everywhere.
     pub fn exact(mut self, name: &'static str, buffer: &Buffer, count: usize) -> Self {
-        self.list.push((name, Values::Exact(self.device.read_vec(buffer, count).unwrap())));
+        let words = self.read(name, buffer, count);
+        self.list.push((name, Values::Exact(words)));
         self
     }
 
     /// `count` numbers, each a sum of about `terms` terms, that may differ by 4 ulps of the largest for each term.
     pub fn close(mut self, name: &'static str, buffer: &Buffer, count: usize, terms: usize) -> Self {
-        let values = self.device.read_vec(buffer, count).unwrap();
+        let values = bytemuck::cast_vec(self.read(name, buffer, count));
         self.list.push((name, Values::Close(values, Tolerance::Terms(terms))));
         self
     }
 
     /// `count` numbers that may differ by `tolerance`.
     pub fn within(mut self, name: &'static str, buffer: &Buffer, count: usize, tolerance: f64) -> Self {
-        let values = self.device.read_vec(buffer, count).unwrap();
+        let values = bytemuck::cast_vec(self.read(name, buffer, count));
         self.list.push((name, Values::Close(values, Tolerance::Absolute(tolerance))));
         self
     }

@@ -1,6 +1,7 @@
 //! What several test files share.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
+pub mod cli;
 pub mod device;
 pub mod golden;
 pub mod layer;

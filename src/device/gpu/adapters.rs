@@ -56,7 +56,8 @@ fn enumerate() -> Vec<wgpu::Adapter> {
     if std::env::var_os("WGPU_VALIDATION").is_none() {
         descriptor.flags.remove(wgpu::InstanceFlags::VALIDATION | wgpu::InstanceFlags::DEBUG);
     }
-    let backends = descriptor.backends & (wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12);
+    let backends =
+        descriptor.backends & (wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12);
     let instance = wgpu::Instance::new(descriptor);
     let mut adapters = pollster::block_on(instance.enumerate_adapters(backends));
     // Drivers list in no stable order: real hardware first, then by name, so that numbers mean the same every time.
@@ -84,8 +85,10 @@ fn kind_of(info: &wgpu::AdapterInfo) -> DeviceKind {
 
 pub(super) fn summarize(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
     let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
-    let (used, missing): (Vec<_>, Vec<_>) = OPTIONAL.iter().partition(|(_, feature)| features.contains(*feature));
-    let names = |list: Vec<&(&str, wgpu::Features)>| list.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let (used, missing): (Vec<_>, Vec<_>) =
+        OPTIONAL.iter().partition(|(_, feature)| features.contains(*feature));
+    let names =
+        |list: Vec<&(&str, wgpu::Features)>| list.iter().map(|(name, _)| (*name).to_owned()).collect();
     AdapterSummary {
         index,
         name: info.name.clone(),
@@ -98,7 +101,11 @@ pub(super) fn summarize(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary
         workgroup_invocations: limits.max_compute_invocations_per_workgroup,
         storage_buffers: limits.max_storage_buffers_per_shader_stage,
         subgroup_size: [info.subgroup_min_size, info.subgroup_max_size],
-        immediate_bytes: if features.contains(wgpu::Features::IMMEDIATES) { limits.max_immediate_size } else { 0 },
+        immediate_bytes: if features.contains(wgpu::Features::IMMEDIATES) {
+            limits.max_immediate_size
+        } else {
+            0
+        },
         features_used: names(used),
         features_missing: names(missing),
     }

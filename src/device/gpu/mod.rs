@@ -91,9 +91,7 @@ impl GpuEngine {
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             trace: wgpu::Trace::Off,
         }))
-        .map_err(|error| {
-            Error::Device(format!("{} cannot be opened: {error}", adapter.get_info().name))
-        })?;
+        .map_err(|error| Error::Device(format!("{} cannot be opened: {error}", adapter.get_info().name)))?;
         let faults = Arc::new(Faults::default());
         let uncaptured = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.report(error.to_string())));
@@ -114,7 +112,10 @@ impl GpuEngine {
                 pipelines: Pipelines::new(options.checked, immediates),
                 staging: StagingRing::default(),
             }),
-            max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size).min((2 << 30) - 256),
+            max_binding_bytes: limits
+                .max_storage_buffer_binding_size
+                .min(limits.max_buffer_size)
+                .min((2 << 30) - 256),
             device,
             queue,
             summary,
@@ -177,7 +178,8 @@ impl GpuEngine {
         }
         let upload_bytes = recording.commands.iter().map(upload_bytes).sum::<u64>();
         let uniforms = pipelines.uniform_words(&launches);
-        let mut uploads = staging.begin(&self.device, upload_bytes + 4 * uniforms.len() as u64, || self.poll(None))?;
+        let mut uploads =
+            staging.begin(&self.device, upload_bytes + 4 * uniforms.len() as u64, || self.poll(None))?;
         let uniforms_at = uploads.put(bytemuck::cast_slice(&uniforms));
         let mut uploads_at = Vec::new();
         for command in &recording.commands {
@@ -199,7 +201,13 @@ impl GpuEngine {
                 Command::Fused { members, .. } => members.iter().try_for_each(|m| encoder.launch(m))?,
                 Command::Upload { target, .. } => {
                     let from = uploads_at.next().unwrap_or_default();
-                    encoder.copy(uploads.buffer(), from, gpu_buffer(&target.buffer)?, target.offset, target.bytes);
+                    encoder.copy(
+                        uploads.buffer(),
+                        from,
+                        gpu_buffer(&target.buffer)?,
+                        target.offset,
+                        target.bytes,
+                    );
                 }
                 Command::Clear(slice) => encoder.clear(gpu_buffer(&slice.buffer)?, slice.offset, slice.bytes),
                 Command::ReadBack { source, slot } => {

@@ -75,7 +75,10 @@ impl Pipelines {
         let module = if self.checked {
             device.create_shader_module(descriptor)
         } else {
-            #[expect(unsafe_code, reason = "the shaders are our own; each is tested in bounds in the checked form")]
+            #[expect(
+                unsafe_code,
+                reason = "the shaders are our own; each is tested in bounds in the checked form"
+            )]
             // SAFETY: every access of every shader is guarded by its own sizes, and every loop ends: the same
             // tests run against the checked form, where a wrong access changes the result.
             unsafe {
@@ -90,7 +93,8 @@ impl Pipelines {
         let uniform_layout = (!self.immediates).then(|| self.uniform(device, UNIFORM_STRIDE).layout.clone());
         let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some(kernel.name),
-            bind_group_layouts: &[Some(&layout), uniform_layout.as_ref()][..1 + usize::from(!self.immediates)],
+            bind_group_layouts: &[Some(&layout), uniform_layout.as_ref()]
+                [..1 + usize::from(!self.immediates)],
             immediate_size: if self.immediates { launch.params.len() as u32 * 4 } else { 0 },
         });
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {

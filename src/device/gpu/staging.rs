@@ -30,7 +30,12 @@ pub(super) struct Upload {
 
 impl StagingRing {
     /// A place for `bytes` bytes; calls `wait` when all places are still in use by the GPU.
-    pub(super) fn begin(&mut self, device: &wgpu::Device, bytes: u64, wait: impl Fn() -> Result<()>) -> Result<Upload> {
+    pub(super) fn begin(
+        &mut self,
+        device: &wgpu::Device,
+        bytes: u64,
+        wait: impl Fn() -> Result<()>,
+    ) -> Result<Upload> {
         if bytes == 0 {
             return Ok(Upload { place: None, bytes: Vec::new() });
         }
@@ -40,9 +45,9 @@ impl StagingRing {
             }
             let place = self.places.pop_front();
             // After the wait it is mapped; should the driver have failed, a new buffer takes its place.
-            if let Some(place) = place.filter(|p| {
-                p.buffer.size() >= bytes && p.state.load(Ordering::Acquire) == MAPPED
-            }) {
+            if let Some(place) =
+                place.filter(|p| p.buffer.size() >= bytes && p.state.load(Ordering::Acquire) == MAPPED)
+            {
                 return Ok(Upload { place: Some(place), bytes: Vec::with_capacity(bytes as usize) });
             }
         }
