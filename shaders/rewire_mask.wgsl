@@ -5,7 +5,7 @@
 //           whole layer, as the radix selection found them
 //   mode 2  the `per_row` smallest of each row, earlier slots first among equals
 //
-// An invocation owns one row of indices.
+// An invocation owns a word of the mask, 32 slots of a row.
 //!import linear
 
 const MODE: u32 = 0u;
@@ -66,18 +66,18 @@ fn main(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let index_row = lane_of(workgroup, grid, WORKGROUP, local);
-    if index_row >= params.index_rows {
+    let lane = lane_of(workgroup, grid, WORKGROUP, local);
+    if lane >= params.index_rows * params.mask_words {
         return;
     }
-    for (var word = 0u; word < params.mask_words; word++) {
-        var bits = 0u;
-        let end = min(params.fan_in, word * 32u + 32u);
-        for (var slot = word * 32u; slot < end; slot++) {
-            if is_pruned(index_row, slot) {
-                bits |= 1u << (slot - word * 32u);
-            }
+    let index_row = lane / params.mask_words;
+    let word = lane - index_row * params.mask_words;
+    var bits = 0u;
+    let end = min(params.fan_in, word * 32u + 32u);
+    for (var slot = word * 32u; slot < end; slot++) {
+        if is_pruned(index_row, slot) {
+            bits |= 1u << (slot - word * 32u);
         }
-        mask[index_row * params.mask_words + word] = bits;
     }
+    mask[lane] = bits;
 }

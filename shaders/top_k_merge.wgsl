@@ -32,31 +32,48 @@ fn main(
         return;
     }
     let mine = sample * K;
-    if params.fresh == 1u {
-        for (var i = 0u; i < K; i++) {
-            best_scores[mine + i] = LOWEST;
-            best_labels[mine + i] = NOTHING;
+    var kept_scores: array<f32, K>;
+    var kept_labels: array<u32, K>;
+    for (var i = 0u; i < K; i++) {
+        kept_scores[i] = LOWEST;
+        kept_labels[i] = NOTHING;
+        if params.fresh == 0u {
+            kept_scores[i] = best_scores[mine + i];
+            kept_labels[i] = best_labels[mine + i];
         }
     }
     for (var segment = 0u; segment < params.segments; segment++) {
         let theirs = (segment * params.columns + sample) * K;
-        for (var i = 0u; i < K; i++) {
-            let z = scores[theirs + i];
-            // Best first: once one does not enter, none after it does.
-            if z <= best_scores[mine + K - 1u] {
-                break;
-            }
-            var place = K - 1u;
-            while place > 0u {
-                if best_scores[mine + place - 1u] >= z {
-                    break;
-                }
-                best_scores[mine + place] = best_scores[mine + place - 1u];
-                best_labels[mine + place] = best_labels[mine + place - 1u];
-                place--;
-            }
-            best_scores[mine + place] = z;
-            best_labels[mine + place] = labels[theirs + i];
+        // Best first: once one does not enter, none after it does.
+        if scores[theirs] <= kept_scores[K - 1u] {
+            continue;
         }
+        // How many of the kept stay: the K best of two sorted lists are a front of each.
+        var stay = 0u;
+        var enter = 0u;
+        while stay + enter < K {
+            if kept_scores[stay] >= scores[theirs + enter] { stay++; } else { enter++; }
+        }
+        // From the back, so that nothing is overwritten that is still to be moved.
+        for (var place = K; place > 0u; place--) {
+            var from_kept = enter == 0u;
+            if stay > 0u && enter > 0u {
+                // Of equals the kept one comes first, so the other goes behind it.
+                from_kept = kept_scores[stay - 1u] < scores[theirs + enter - 1u];
+            }
+            if from_kept {
+                stay--;
+                kept_scores[place - 1u] = kept_scores[stay];
+                kept_labels[place - 1u] = kept_labels[stay];
+            } else {
+                enter--;
+                kept_scores[place - 1u] = scores[theirs + enter];
+                kept_labels[place - 1u] = labels[theirs + enter];
+            }
+        }
+    }
+    for (var i = 0u; i < K; i++) {
+        best_scores[mine + i] = kept_scores[i];
+        best_labels[mine + i] = kept_labels[i];
     }
 }

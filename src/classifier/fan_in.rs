@@ -1,7 +1,7 @@
 //! The fixed fan-in layer: its tensors in blocks, and one training step as a sweep over them.
 
 use super::block::LabelBlock;
-use crate::device::{Buffer, Device, Recording, Slice};
+use crate::device::{Buffer, Device, DeviceKind, Recording, Slice};
 use crate::error::{Error, Result};
 use crate::kernels::fan_in_dlogits::{self, Block, Loss};
 use crate::kernels::optimizer::{Rates, Rule};
@@ -76,6 +76,19 @@ enum Workspace {
     OnePass { partial: Buffer },
     /// Launch after launch: logit gradients and losses of a block.
     Launches { dlogits: Buffer, label_loss: Buffer },
+}
+
+/// Most labels in a block on software Vulkan, whose loops end after 65,535 iterations and say nothing: a feature's
+/// list of connections, rows · F / D on average, must stay well below, and so must the F² / 2 comparisons of a row
+/// that is wired.
+fn software_rows(fan_in: usize, features: usize) -> Result<usize> {
+    const ITERATIONS: usize = 40_000;
+    if fan_in * fan_in / 2 > ITERATIONS {
+        return Err(Error::Device(format!(
+            "a fan-in of {fan_in} is more than software Vulkan computes correctly (its loops end early); use --device cpu"
+        )));
+    }
+    Ok((ITERATIONS * features / fan_in).max(1))
 }
 
 impl FanIn {
@@ -156,6 +169,9 @@ impl FanIn {
         let mut rows = device.max_buffer_bytes() as usize / row_bytes;
         if !device.runs_fused() {
             rows = rows.min(WORKSPACE_BYTES / (columns * 4));
+        }
+        if device.kind() == DeviceKind::SoftwareGpu {
+            rows = rows.min(software_rows(fan_in, features)?);
         }
         if options.max_block_rows > 0 {
             rows = rows.min(options.max_block_rows);

@@ -186,7 +186,11 @@ impl LabelMap {
         loop {
             line.clear();
             if reader.read_until(b'\n', &mut line).map_err(Error::io("reading", path))? == 0 {
-                return if map.is_empty() { Err(Error::artefact(path, "holds no label; restore the file")) } else { Ok(map) };
+                return if map.is_empty() {
+                    Err(Error::artefact(path, "holds no label; restore the file"))
+                } else {
+                    Ok(map)
+                };
             }
             let number = map.len() + 1;
             let wrong =

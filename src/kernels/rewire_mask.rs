@@ -83,7 +83,7 @@ pub fn launch(block: Block, rule: Rule, weights: &Slice, mask: &Slice) -> Launch
         constants: vec![("MODE", mode), ("WORKGROUP", WORKGROUP)],
         bindings: vec![weights.clone(), mask.clone()],
         params: words_of(&params),
-        workgroups: workgroups(block.index_rows()),
+        workgroups: workgroups(block.index_rows() * mask_words(block.fan_in)),
         work: (block.rows * block.fan_in) as u64,
     }
 }

@@ -22,8 +22,8 @@ pub(super) struct Progress {
     pub(super) rewired: [u64; 3],
     /// Best value on dev so far.
     pub(super) best: Option<f64>,
-    /// Length of `metrics.jsonl`.
-    pub(super) log_length: u64,
+    /// Lines of `metrics.jsonl`.
+    pub(super) log_lines: u64,
     /// What the run was trained on: labels, training documents, vocabulary.
     pub(super) data: String,
 }

@@ -184,25 +184,36 @@ impl RunFolder {
         file.metadata().map(|meta| meta.len()).map_err(Error::io("reading", &path))
     }
 
-    /// Length of `metrics.jsonl`.
+    /// Lines of `metrics.jsonl`.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn log_length(&self) -> Result<u64> {
+    pub fn log_lines(&self) -> Result<u64> {
         let path = self.metrics_path();
-        fs::metadata(&path).map(|meta| meta.len()).map_err(Error::io("reading", &path))
+        let text = fs::read(&path).map_err(Error::io("reading", &path))?;
+        Ok(line_ends(&text).count() as u64)
     }
 
-    /// Cuts `metrics.jsonl` back to what a checkpoint knew of.
+    /// Cuts `metrics.jsonl` back to the lines that a checkpoint knew of. (Its bytes would not do: how many they are
+    /// depends on the seconds in them, and a checkpoint must not.)
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn cut_log(&self, length: u64) -> Result<()> {
+    pub fn cut_log(&self, lines: u64) -> Result<()> {
         let path = self.metrics_path();
+        let text = fs::read(&path).map_err(Error::io("reading", &path))?;
+        let length = line_ends(&text).take(lines as usize).last().unwrap_or(0);
+        if length == text.len() {
+            return Ok(());
+        }
         let file = OpenOptions::new().write(true).open(&path).map_err(Error::io("writing", &path))?;
-        let now = file.metadata().map_err(Error::io("reading", &path))?.len();
-        if now > length { file.set_len(length).map_err(Error::io("writing", &path)) } else { Ok(()) }
+        file.set_len(length as u64).map_err(Error::io("writing", &path))
     }
+}
+
+/// Where each line ends, its line break included.
+fn line_ends(text: &[u8]) -> impl Iterator<Item = usize> {
+    text.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1)
 }
 
 /// Whether this is what a run leaves that was killed while it began: an empty log, a config that was never finished.

@@ -177,7 +177,7 @@ impl<'a> Trainer<'a> {
         if o.resume && path.is_file() {
             progress = checkpoint::load(&path, o.device, &model, &data)?;
         }
-        o.folder.cut_log(progress.log_length)?;
+        o.folder.cut_log(progress.log_lines)?;
         write_description(&o.folder.last_model(), &model, &info)?;
         let filter = if config.evaluate.filter && matches!(evaluated, Some((_, "test"))) {
             Filter::new(dataset.filter.clone())
@@ -355,9 +355,10 @@ impl<'a> Trainer<'a> {
     }
 
     fn save_checkpoint(&mut self) -> Result<()> {
-        self.progress.log_length = self.o.folder.log_length()?;
+        self.progress.log_lines = self.o.folder.log_lines()?;
         let path = self.o.folder.checkpoint_path();
-        checkpoint::save(&path, self.o.device, &self.model, &self.progress).map_err(|error| self.in_step(error))
+        checkpoint::save(&path, self.o.device, &self.model, &self.progress)
+            .map_err(|error| self.in_step(error))
     }
 
     fn save_model(&self, folder: &Path) -> Result<()> {

@@ -148,9 +148,35 @@ impl Place {
         succeeded(self.run(arguments), arguments)
     }
 
-    /// `regrow train tiny.toml --data data --out RUN` on the CPU, which must succeed.
+    /// `regrow train tiny.toml --data data --out RUN` on the CPU, or with a `--data` in `more`; must succeed.
     pub fn train(&self, run: &str, more: &[&str]) -> Done {
-        self.ok(&[&["train", "tiny.toml", "--data", "data", "--out", run, "--device", "cpu"], more].concat())
+        let data: &[&str] = if more.contains(&"--data") { &[] } else { &["--data", "data"] };
+        self.ok(&[&["train", "tiny.toml", "--out", run, "--device", "cpu"], data, more].concat())
+    }
+
+    /// Starts the training of [`Place::train`] in the background.
+    pub fn start(&self, run: &str, more: &[&str]) -> Child {
+        let fixed = ["train", "tiny.toml", "--data", "data", "--out", run, "--device", "cpu"];
+        let mut command = self.command(&[&fixed, more].concat());
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program runs")
+    }
+
+    /// A run that is stopped by `stop` once it has written its first model and checkpoint; `stop` is told the child.
+    /// Where the whole run was faster than this test, it is started anew.
+    pub fn stopped(&self, run: &str, more: &[&str], mut stop: impl FnMut(&mut Child)) -> Done {
+        for attempt in 0..10 {
+            let fresh: &[&str] = if attempt > 0 { &["--fresh"] } else { &[] };
+            let mut child = self.start(run, &[more, fresh].concat());
+            let files =
+                ["model/model.safetensors", "checkpoint.safetensors"].map(|name| self.path(run).join(name));
+            wait_until(&mut child, || files.iter().all(|file| file.is_file()));
+            stop(&mut child);
+            let done = Done::new(child.wait_with_output().expect("the program ends"));
+            if done.code != Some(0) {
+                return done;
+            }
+        }
+        panic!("the run always ended before it was stopped");
     }
 
     /// Runs the program, which must fail with this code and one line that names all of `what`, and must change nothing

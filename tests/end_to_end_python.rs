@@ -1,0 +1,74 @@
+//! A model without the program: `examples/read_model.py` reads the folder and names the same labels with the same
+//! scores.
+
+mod support;
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+use support::cli::Place;
+
+fn python() -> Command {
+    let works = Command::new("python3").args(["-c", "import numpy, safetensors"]).output();
+    assert!(
+        works.is_ok_and(|output| output.status.success()),
+        "this test runs examples/read_model.py: install python3, then pip install numpy safetensors"
+    );
+    Command::new("python3")
+}
+
+fn compare(more: &[&str]) {
+    let mut command = python();
+    let place = Place::new();
+    place.synth();
+    place.train("run", more);
+    // A text without words and one of unknown words belong to what must agree.
+    place.write("texts.jsonl", place.text("data/test.jsonl") + "\n{\"text\": \"qqqq wwww\"}\n");
+    let predict = ["predict", "run", "--input", "texts.jsonl", "--tokens", "--top", "5", "--device", "cpu"];
+    let answers = place.ok(&predict).json_lines();
+    assert_eq!(answers.len(), 202);
+    let tokens: String =
+        answers.iter().map(|answer| json!({"tokens": answer["tokens"]}).to_string() + "\n").collect();
+    place.write("tokens.jsonl", tokens);
+
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/read_model.py");
+    let model = place.path("run/best");
+    let output = command
+        .arg(script)
+        .arg(&model)
+        .args(["--top", "5", "--tokens"])
+        .arg(place.path("tokens.jsonl"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let theirs = String::from_utf8(output.stdout).unwrap();
+    let theirs: Vec<Value> = theirs.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(theirs.len(), answers.len());
+    for (row, (ours, theirs)) in answers.iter().zip(&theirs).enumerate() {
+        let [ours, theirs] = [ours, theirs].map(|answer| {
+            let list = answer["labels"].as_array().unwrap().iter();
+            list.map(|entry| (entry["label"].as_str().unwrap(), entry["score"].as_f64().unwrap()))
+                .collect::<Vec<_>>()
+        });
+        assert_eq!((ours.len(), theirs.len()), (5, 5));
+        for (ours, theirs) in ours.iter().zip(&theirs) {
+            assert!((ours.1 - theirs.1).abs() < 1e-4, "text {row}: {ours:?} here, {theirs:?} in Python");
+            assert_eq!(ours.0, theirs.0, "text {row}");
+        }
+    }
+}
+
+#[test]
+fn plain_model() {
+    compare(&[]);
+}
+
+#[test]
+fn hidden_layers() {
+    compare(&["--set", "encoder.hidden=[24, 12]"]);
+}
+
+#[test]
+fn wordpiece_vocabulary() {
+    compare(&["--set", "encoder.tokenizer_kind=wordpiece", "--set", "encoder.vocabulary=300"]);
+}
