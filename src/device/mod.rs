@@ -10,7 +10,6 @@ mod recording;
 pub mod shader;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 pub use gpu::adapters::{AdapterSummary, list_adapters};
@@ -148,17 +147,23 @@ impl Device {
             Engine::Cpu(_) => Storage::Cpu(cpu::allocate(label, bytes)?),
             Engine::Gpu(engine) => Storage::Gpu(engine.allocate(label, bytes)?),
         };
-        let id = NEXT_BUFFER.fetch_add(1, Ordering::Relaxed);
-        Ok(Buffer(Arc::new(BufferInner { id, bytes, label: label.to_owned(), storage })))
+        Ok(Buffer(Arc::new(BufferInner { bytes, label: label.to_owned(), storage })))
     }
 
-    /// A buffer that holds `data`.
+    /// A buffer that holds `data`, padded with zeros.
     ///
     /// # Errors
     /// As [`Device::allocate`].
     pub fn upload<T: bytemuck::Pod>(&self, label: &str, data: &[T]) -> Result<Buffer> {
         let buffer = self.allocate(label, size_of_val(data) as u64)?;
-        self.write(&buffer, 0, bytemuck::cast_slice(data))?;
+        let bytes: &[u8] = bytemuck::cast_slice(data);
+        if bytes.len().is_multiple_of(4) {
+            self.write(&buffer, 0, bytes)?;
+        } else {
+            let mut padded = bytes.to_vec();
+            padded.resize(bytes.len().next_multiple_of(4), 0);
+            self.write(&buffer, 0, &padded)?;
+        }
         Ok(buffer)
     }
 
@@ -250,8 +255,6 @@ pub fn quiet_drivers() {
 /// Blocks of label-sized tensors stay below this on the CPU too: a block is the unit of work there as well.
 const CPU_BLOCK_BYTES: u64 = 128 << 20;
 
-static NEXT_BUFFER: AtomicU64 = AtomicU64::new(1);
-
 fn foreign(buffer: &Buffer) -> Error {
     Error::Device(format!("buffer `{}` belongs to another device", buffer.label()))
 }
@@ -261,7 +264,6 @@ fn foreign(buffer: &Buffer) -> Error {
 pub struct Buffer(Arc<BufferInner>);
 
 struct BufferInner {
-    id: u64,
     bytes: u64,
     label: String,
     storage: Storage,

@@ -4,7 +4,7 @@ pub(in crate::device) mod adapters;
 mod pipelines;
 mod staging;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,8 +26,18 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Bulk writes go in pieces of this size, each submitted before the next, so that staging stays small.
 const WRITE_PIECE: usize = 16 << 20;
 
-/// A buffer of wgpu.
-pub(in crate::device) struct GpuBuffer(wgpu::Buffer);
+/// A buffer of wgpu. When it is dropped, the bind groups that hold it are too, before the next recording.
+pub(in crate::device) struct GpuBuffer {
+    buffer: wgpu::Buffer,
+    id: u64,
+    graveyard: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Drop for GpuBuffer {
+    fn drop(&mut self) {
+        self.graveyard.lock().unwrap_or_else(PoisonError::into_inner).push(self.id);
+    }
+}
 
 /// A readback that was submitted.
 pub struct InFlight {
@@ -43,6 +53,9 @@ pub(super) struct GpuEngine {
     summary: AdapterSummary,
     state: Mutex<State>,
     faults: Arc<Faults>,
+    /// Buffers that were dropped since the last recording.
+    graveyard: Arc<Mutex<Vec<u64>>>,
+    next_id: AtomicU64,
     max_binding_bytes: u64,
 }
 
@@ -120,6 +133,8 @@ impl GpuEngine {
             queue,
             summary,
             faults,
+            graveyard: Arc::default(),
+            next_id: AtomicU64::new(1),
         })
     }
 
@@ -154,13 +169,17 @@ impl GpuEngine {
         let validation = pollster::block_on(validation.pop());
         match memory.or(validation) {
             Some(error) => Err(refused(error.to_string().replace('\n', " "))),
-            None => Ok(GpuBuffer(buffer)),
+            None => Ok(GpuBuffer {
+                buffer,
+                id: self.next_id.fetch_add(1, Ordering::Relaxed),
+                graveyard: self.graveyard.clone(),
+            }),
         }
     }
 
     pub(super) fn write(&self, target: &GpuBuffer, offset: u64, data: &[u8]) -> Result<()> {
         for (i, piece) in data.chunks(WRITE_PIECE).enumerate() {
-            self.queue.write_buffer(&target.0, offset + (i * WRITE_PIECE) as u64, piece);
+            self.queue.write_buffer(&target.buffer, offset + (i * WRITE_PIECE) as u64, piece);
             let submission = self.queue.submit([]);
             if data.len() > WRITE_PIECE {
                 self.poll(Some(submission))?;
@@ -172,6 +191,8 @@ impl GpuEngine {
     pub(super) fn run(&self, recording: Recording) -> Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { pipelines, staging } = &mut *state;
+        pipelines
+            .forget(&std::mem::take(&mut *self.graveyard.lock().unwrap_or_else(PoisonError::into_inner)));
         let launches = recording.commands.iter().flat_map(launches_of).collect::<Vec<_>>();
         for launch in &launches {
             pipelines.prepare(&self.device, launch)?;
@@ -188,7 +209,7 @@ impl GpuEngine {
             }
         }
         // Unmapped before anything is submitted: a long recording is submitted in parts.
-        uploads.seal();
+        uploads.seal()?;
         let mut uploads_at = uploads_at.into_iter();
         let mut encoder = Encoder::new(self, pipelines);
         if !uniforms.is_empty() {
@@ -284,8 +305,12 @@ fn upload_bytes(command: &Command) -> u64 {
 }
 
 fn gpu_buffer(buffer: &Buffer) -> Result<&wgpu::Buffer> {
+    handle(buffer).map(|inner| &inner.buffer)
+}
+
+fn handle(buffer: &Buffer) -> Result<&GpuBuffer> {
     match &buffer.0.storage {
-        Storage::Gpu(inner) => Ok(&inner.0),
+        Storage::Gpu(inner) => Ok(inner),
         Storage::Cpu(_) => Err(foreign(buffer)),
     }
 }

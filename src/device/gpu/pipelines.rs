@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::binding_of;
+use super::{binding_of, handle};
 use crate::device::recording::{Access, Launch};
 use crate::device::shader;
 use crate::error::{Error, Result};
@@ -162,6 +162,13 @@ impl Pipelines {
         self.uniform.as_ref().expect("it was just made")
     }
 
+    /// Drops the bind groups of buffers that nobody holds any more.
+    pub(super) fn forget(&mut self, dead: &[u64]) {
+        if !dead.is_empty() {
+            self.bind_groups.retain(|(_, bindings), _| !bindings.iter().any(|(id, ..)| dead.contains(id)));
+        }
+    }
+
     /// Encodes a prepared launch, the `position`-th of its recording.
     pub(super) fn encode(
         &mut self,
@@ -171,7 +178,11 @@ impl Pipelines {
         position: usize,
     ) -> Result<()> {
         let index = self.prepare(device, launch)?;
-        let ids = launch.bindings.iter().map(|s| (s.buffer.0.id, s.offset, s.bytes)).collect();
+        let ids = launch
+            .bindings
+            .iter()
+            .map(|slice| Ok((handle(&slice.buffer)?.id, slice.offset, slice.bytes)))
+            .collect::<Result<_>>()?;
         let key = (index, ids);
         if !self.bind_groups.contains_key(&key) {
             if self.bind_groups.len() >= MAX_BIND_GROUPS {

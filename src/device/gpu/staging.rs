@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// As many recordings can be on their way at once before the host waits for the GPU.
 const RING: usize = 3;
@@ -93,12 +93,18 @@ impl Upload {
     }
 
     /// Writes what was put and hands the buffer to the GPU.
-    pub(super) fn seal(&mut self) {
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the driver does not give the memory that it promised.
+    pub(super) fn seal(&mut self) -> Result<()> {
         if let Some(place) = &self.place {
-            if let Ok(mut view) = place.buffer.slice(0..self.bytes.len() as u64).get_mapped_range_mut() {
-                view.copy_from_slice(&self.bytes);
-            }
+            let mapped = place.buffer.slice(0..self.bytes.len() as u64).get_mapped_range_mut();
+            let mut view =
+                mapped.map_err(|error| Error::Device(format!("staging memory is not there: {error}")))?;
+            view.copy_from_slice(&self.bytes);
+            drop(view);
             place.buffer.unmap();
         }
+        Ok(())
     }
 }
