@@ -108,22 +108,13 @@ fn layouts_agree() {
     write_layouts(&place);
     let expected = evaluate(&place, "run", &[]);
     for layout in ["matrix", "lines", "lf"] {
-        let done =
-            place.train(layout_run(layout), &["--data", layout, "--set", &format!("data.format={layout}")]);
+        let run = format!("run-{layout}");
+        let done = place.train(&run, &["--data", layout, "--set", &format!("data.format={layout}")]);
         assert!(done.err.contains(&format!("layout {layout}")), "{}", done.err);
-        assert_eq!(place.metrics(layout_run(layout)), place.metrics("run"), "{layout}");
-        assert_eq!(evaluate(&place, layout_run(layout), &[]), expected, "{layout}");
+        assert_eq!(place.metrics(&run), place.metrics("run"), "{layout}");
+        assert_eq!(evaluate(&place, &run, &[]), expected, "{layout}");
         // A model knows its labels by name, whatever the layout they came in.
         assert_eq!(evaluate(&place, "run", &["--data", layout, "--split", "test"]), expected, "{layout}");
-    }
-}
-
-/// Run folders beside the folders of the data.
-fn layout_run(layout: &str) -> &'static str {
-    match layout {
-        "matrix" => "run-matrix",
-        "lines" => "run-lines",
-        _ => "run-lf",
     }
 }
 
@@ -189,6 +180,7 @@ fn filtered_pairs_are_left_out() {
     write_layouts(&place);
     place.train("run", &["--data", "lf"]);
     let before = evaluate(&place, "run", &[]);
+    let dev = evaluate(&place, "run", &["--split", "dev"]);
     assert!(before["P@1"].as_f64().unwrap() > 30.0, "{before}");
     // Every true pair: nothing that is right may be named any more.
     let names: Vec<String> = place.text("run/model/labels.txt").lines().map(str::to_owned).collect();
@@ -203,17 +195,16 @@ fn filtered_pairs_are_left_out() {
     place.write("lf/filter_labels_test.txt", pairs.concat());
     let after = evaluate(&place, "run", &[]);
     assert_eq!((&after["P@1"], &after["P@5"], &after["R@5"]), (&json!(0.0), &json!(0.0), &json!(0.0)));
-    // Half of the pairs lie between; other splits and a config without the filter do not care.
+    assert_eq!(evaluate(&place, "run", &["--split", "dev"]), dev);
+    // Half of the pairs lie between; a config without the filter does not care.
     place.write("lf/filter_labels_test.txt", pairs[..pairs.len() / 2].concat());
     let half = evaluate(&place, "run", &[]);
     let [low, middle, high] = [&after, &half, &before].map(|metrics| metrics["P@1"].as_f64().unwrap());
     assert!(low < middle && middle < high, "{low} {middle} {high}");
     place.train("unfiltered", &["--data", "lf", "--set", "evaluate.filter=false"]);
     assert_eq!(evaluate(&place, "unfiltered", &[])["P@1"], before["P@1"]);
-    // Dev is not filtered, and a run without dev measures test with the filter.
-    for name in ["lf/val.json"] {
-        std::fs::remove_file(place.path(name)).unwrap();
-    }
+    // A run without dev measures test while it trains, with the filter.
+    std::fs::remove_file(place.path("lf/val.json")).unwrap();
     place.train("tested", &["--data", "lf"]);
     assert_eq!(place.epochs("tested")[2]["P@1"], evaluate(&place, "tested", &[])["P@1"]);
 }

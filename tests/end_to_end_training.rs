@@ -201,7 +201,7 @@ fn interrupted_and_resumed() {
     failed(&done, 130, &["stopped after step ", "--resume", "run"]);
     let step = done.err.rsplit_once("stopped after step ").unwrap().1;
     let step: u64 = step.split(';').next().unwrap().parse().unwrap();
-    assert!(step >= 25 && step < 40 * 25, "{step}");
+    assert!((25..40 * 25).contains(&step), "{step}");
     // Also a stopped run has a model.
     place.ok(&["evaluate", "run", "--device", "cpu"]);
     let resumed = place.train("run", &[&long[..], &["--resume"]].concat());
