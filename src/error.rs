@@ -112,8 +112,9 @@ impl Error {
 fn hint_for(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::FileTooLarge | io::ErrorKind::QuotaExceeded => {
-            "; free some space or choose another place, then resume: what was saved before is untouched"
+            "; free some space or choose another place; what was saved before is untouched"
         }
+        io::ErrorKind::NotFound => "; check the path",
         io::ErrorKind::PermissionDenied => "; choose a place that you may write to",
         _ => "",
     }

@@ -15,13 +15,13 @@ pub struct LabelBlock {
     pub weights: Buffer,
     /// [rows / group, index words] u16, two in a word, each row from a word on.
     pub indices: Buffer,
-    /// [rows] f32.
+    /// \[rows\] f32.
     pub bias: Buffer,
     /// First state of the weights, [rows, F] f32, or 16 bytes where the optimizer has none.
     pub first: Buffer,
     /// Second state of the weights.
     pub second: Buffer,
-    /// First state of the biases, [rows] f32.
+    /// First state of the biases, \[rows\] f32.
     pub bias_first: Buffer,
     /// Second state of the biases.
     pub bias_second: Buffer,

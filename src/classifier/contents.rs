@@ -5,14 +5,14 @@ use crate::device::{Buffer, Device};
 use crate::error::{Error, Result};
 use crate::kernels::index_words;
 
-/// Weights [L, F], indices [L / group, F] and biases [L], row-major.
+/// Weights [L, F], indices [L / group, F] and biases \[L\], row-major.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Contents {
     /// [L, F].
     pub weights: Vec<f32>,
     /// [L / group, F].
     pub indices: Vec<u16>,
-    /// [L].
+    /// \[L\].
     pub bias: Vec<f32>,
 }
 

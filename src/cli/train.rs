@@ -80,6 +80,9 @@ pub(super) fn run_training(
         config.data.path = absolute.to_string_lossy().into_owned();
     }
     let folder = RunFolder::open(out, start, config)?;
+    if start == Start::Resume && !folder.checkpoint_path().is_file() {
+        say(&format!("{} has no checkpoint yet: starting from the beginning", out.display()));
+    }
     say(&format!("training on {}", device.name()));
     open::describe(&dataset).iter().for_each(|line| say(line));
     let mut progress = TrainProgress::new();
@@ -117,7 +120,7 @@ fn stop_on_interrupt() -> Result<&'static AtomicBool> {
 pub(super) fn report(finished: &Finished, out: &Path) -> Result<()> {
     match &finished.metrics {
         Some((metrics, split)) => print(&format!("{split}, percent\n{}", metrics.table().trim_end()))?,
-        None => print(&format!("{} steps done, nothing was evaluated", finished.steps))?,
+        None => print(&format!("finished: {} steps; `regrow evaluate` measures the model", finished.steps))?,
     }
     print(&format!("run: {}", out.display()))
 }

@@ -106,7 +106,7 @@ pub fn resolve_value(key: &str, default: &Value, value: Value) -> Result<Value> 
             Err(Error::config(key, format!("must be 0 or more, is {whole}")))
         }
         (Value::Array(_), Value::Array(items)) => {
-            match items.iter().find(|item| !item.as_integer().is_some_and(|whole| whole >= 0)) {
+            match items.iter().find(|item| item.as_integer().is_none_or(|whole| whole < 0)) {
                 Some(item) => {
                     Err(Error::config(key, format!("must be a list of whole numbers, holds {item}")))
                 }

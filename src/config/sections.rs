@@ -254,7 +254,7 @@ impl Config {
         at_least_one("train.epochs", t.epochs as usize)?;
         at_least_one("train.batch_size", t.batch_size)?;
         at_least_one("train.accumulate", t.accumulate)?;
-        let group = t.batch_size.checked_mul(t.accumulate).unwrap_or(usize::MAX);
+        let group = t.batch_size.saturating_mul(t.accumulate);
         within(
             "train.batch_size",
             group as f64,

@@ -113,6 +113,19 @@ impl Split {
         self.u64s(3)
     }
 
+    /// A number that differs, but for chance, between splits with other tokens or labels.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        for words in [self.all_tokens(), self.all_labels()] {
+            hash.update(bytemuck::cast_slice(words));
+        }
+        for offsets in [self.token_offsets(), self.label_offsets()] {
+            hash.update(bytemuck::cast_slice(offsets));
+        }
+        hash.digest()
+    }
+
     fn u32s(&self, part: usize) -> &[u32] {
         match &*self.storage {
             // Alignment and length were checked when the split was made, so the cast cannot fail.

@@ -45,7 +45,7 @@ impl Tokenizer {
     /// Loads a `tokenizer.json`.
     ///
     /// `max_tokens`: the longest result, special tokens included. `special_tokens`: whether the file's
-    /// post-processor adds them ([CLS], [SEP] …).
+    /// post-processor adds them (\[CLS\], \[SEP\] …).
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be read, [`Error::Artefact`] if it is no tokenizer, [`Error::Config`] if

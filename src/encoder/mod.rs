@@ -16,15 +16,15 @@ pub struct PackedTokens {
     pub count: usize,
     /// Different tokens, U; 0 where no gradient is wanted.
     pub unique: usize,
-    /// [T] u32.
+    /// \[T\] u32.
     pub tokens: Slice,
     /// [B + 1] u32, where each document's tokens begin.
     pub offsets: Slice,
-    /// [U] u32, ascending.
+    /// \[U\] u32, ascending.
     pub unique_tokens: Slice,
     /// [U + 1] u32, where the occurrences of each different token begin.
     pub bucket_offsets: Slice,
-    /// [T] u32, the document of each occurrence.
+    /// \[T\] u32, the document of each occurrence.
     pub bucket_rows: Slice,
 }
 

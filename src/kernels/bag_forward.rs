@@ -22,7 +22,7 @@ pub static KERNEL: Kernel = Kernel {
     variants: || vec![vec![("WORKGROUP", WORKGROUP)]],
 };
 
-/// `pooled` [B, H] from `table` [V, H], `tokens` [T] and `offsets` [B + 1].
+/// `pooled` [B, H] from `table` [V, H], `tokens` \[T\] and `offsets` [B + 1].
 pub fn launch(
     batch: usize,
     tokens_in_batch: usize,

@@ -26,7 +26,7 @@ fn variants() -> Vec<Constants> {
     Rule::variants().into_iter().map(|rule| [rule, vec![("WORKGROUP", WORKGROUP)]].concat()).collect()
 }
 
-/// One step, without weight decay, of `bias` [rows] and its states (same shape) by the sums of `dlogits` [rows,
+/// One step, without weight decay, of `bias` \[rows\] and its states (same shape) by the sums of `dlogits` [rows,
 /// columns] over the samples.
 pub fn launch(block: Block, rule: Rule, rates: Rates, [dlogits, bias, first, second]: [&Slice; 4]) -> Launch {
     let columns = columns_of(block.batch);

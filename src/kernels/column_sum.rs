@@ -19,7 +19,7 @@ pub static KERNEL: Kernel = Kernel {
     variants: || vec![vec![("WORKGROUP", WORKGROUP)]],
 };
 
-/// `sums` [columns] of `matrix` [rows, columns].
+/// `sums` \[columns\] of `matrix` [rows, columns].
 pub fn launch(rows: usize, columns: usize, matrix: &Slice, sums: &Slice) -> Launch {
     Launch {
         kernel: &KERNEL,

@@ -23,7 +23,7 @@ pub static KERNEL: Kernel = Kernel {
 };
 
 /// `gradient` [U, H] from `dpooled` [B, H], `offsets` [B + 1] and the buckets (`bucket_offsets` [U + 1],
-/// `bucket_rows` [T]).
+/// `bucket_rows` \[T\]).
 pub fn launch(
     unique_tokens: usize,
     tokens_in_batch: usize,

@@ -29,7 +29,7 @@ fn variants() -> Vec<Constants> {
     Rule::variants().into_iter().map(|rule| [rule, vec![("WORKGROUP", WORKGROUP)]].concat()).collect()
 }
 
-/// One step of `table` [V, H] and its states (same shape); `gradient` [U, H] belongs to the rows `unique_tokens` [U],
+/// One step of `table` [V, H] and its states (same shape); `gradient` [U, H] belongs to the rows `unique_tokens` \[U\],
 /// ascending, and is zero elsewhere.
 pub fn launch(
     vocabulary: usize,

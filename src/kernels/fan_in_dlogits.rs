@@ -75,9 +75,9 @@ impl Block {
 }
 
 /// Gradient of `loss` with respect to the logits, times `scale`, into `dlogits` [rows, columns]; the loss of each
-/// label summed over the samples into `label_loss` [rows].
+/// label summed over the samples into `label_loss` \[rows\].
 ///
-/// `x` [D, columns], `weights` [rows, F], `indices` [rows / group, index words], `bias` [rows], `positives`
+/// `x` [D, columns], `weights` [rows, F], `indices` [rows / group, index words], `bias` \[rows\], `positives`
 /// (label, sample) pairs [P, 2] of the batch sorted by label, then sample. With `loss` `None`, `dlogits` gets the
 /// logits themselves.
 pub fn launch(

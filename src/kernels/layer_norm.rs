@@ -24,7 +24,7 @@ pub static KERNEL: Kernel = Kernel {
     variants: || vec![vec![("LANES", LANES)]],
 };
 
-/// `y` [B, H] and `stats` [B, 2] (mean, 1/σ) from `x` [B, H], `gamma` [H], `beta` [H].
+/// `y` [B, H] and `stats` [B, 2] (mean, 1/σ) from `x` [B, H], `gamma` \[H\], `beta` \[H\].
 pub fn launch(rows: usize, hidden: usize, epsilon: f32, [x, gamma, beta, y, stats]: [&Slice; 5]) -> Launch {
     Launch {
         kernel: &KERNEL,

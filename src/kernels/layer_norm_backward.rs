@@ -21,7 +21,7 @@ pub static KERNEL: Kernel = Kernel {
     variants: || vec![vec![("LANES", LANES)]],
 };
 
-/// `dx` [B, H] from `x` [B, H], `stats` [B, 2], `gamma` [H] and `dy` [B, H].
+/// `dx` [B, H] from `x` [B, H], `stats` [B, 2], `gamma` \[H\] and `dy` [B, H].
 pub fn launch(rows: usize, hidden: usize, [x, stats, gamma, dy, dx]: [&Slice; 5]) -> Launch {
     Launch {
         kernel: &KERNEL,

@@ -19,7 +19,7 @@ pub static KERNEL: Kernel = Kernel {
     variants: || vec![vec![("WORKGROUP", WORKGROUP)]],
 };
 
-/// `dgamma` [H] and `dbeta` [H] from `x` [B, H], `stats` [B, 2] and `dy` [B, H].
+/// `dgamma` \[H\] and `dbeta` \[H\] from `x` [B, H], `stats` [B, 2] and `dy` [B, H].
 pub fn launch(rows: usize, hidden: usize, [x, stats, dy, dgamma, dbeta]: [&Slice; 5]) -> Launch {
     Launch {
         kernel: &KERNEL,

@@ -21,7 +21,7 @@ pub static KERNEL: Kernel = Kernel {
     variants: || vec![vec![("LANES", LANES)]],
 };
 
-/// Adds `scale` · Σ `label_loss` [rows] to `losses[place]`.
+/// Adds `scale` · Σ `label_loss` \[rows\] to `losses[place]`.
 pub fn launch(rows: usize, place: usize, scale: f32, label_loss: &Slice, losses: &Slice) -> Launch {
     Launch {
         kernel: &KERNEL,

@@ -43,7 +43,7 @@ fn constants(layout: Layout, bias: bool) -> crate::device::Constants {
     ]
 }
 
-/// `c` [M, N] = `a` · `b` (+ `bias` [N]).
+/// `c` [M, N] = `a` · `b` (+ `bias` \[N\]).
 pub fn launch(
     [m, n, k]: [usize; 3],
     layout: Layout,

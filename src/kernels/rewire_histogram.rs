@@ -39,7 +39,7 @@ pub struct Digit {
     pub equal_score: Option<u32>,
 }
 
-/// Adds to `counts` [256] the connections of a block with each value of a digit.
+/// Adds to `counts` \[256\] the connections of a block with each value of a digit.
 pub fn launch(block: Block, digit: Digit, weights: &Slice, counts: &Slice) -> Launch {
     let params = Params {
         rows: block.rows as u32,

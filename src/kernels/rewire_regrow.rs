@@ -62,7 +62,7 @@ pub struct Growth {
     pub states: usize,
 }
 
-/// Regrows the slots of `mask`. `regrown`: the mask of the last rewiring, replaced by this one. `counts` [3] gets
+/// Regrows the slots of `mask`. `regrown`: the mask of the last rewiring, replaced by this one. `counts` \[3\] gets
 /// added: pruned slots, those among them that the last rewiring had regrown, regrown slots.
 pub fn launch(
     block: Block,

@@ -32,11 +32,12 @@ impl Optimizer {
     /// # Errors
     /// [`Error::Config`] with the key and what is allowed.
     pub fn check(&self, section: &str) -> Result<()> {
-        let positive = self.learning_rate.is_finite() && self.learning_rate > 0.0;
+        // Finite as the kernels have it, in f32.
+        let positive = (self.learning_rate as f32).is_finite() && self.learning_rate as f32 > 0.0;
         let checks = [
-            (positive, "lr", self.learning_rate, "must be a number above 0"),
+            (positive, "lr", self.learning_rate, "must be a number above 0 (of f32)"),
             (
-                self.weight_decay.is_finite() && self.weight_decay >= 0.0,
+                (self.weight_decay as f32).is_finite() && self.weight_decay >= 0.0,
                 "weight_decay",
                 self.weight_decay,
                 "must be 0 or more",

@@ -52,7 +52,7 @@ impl Calendar {
     /// Rewirings of the whole run.
     #[must_use]
     pub fn rewirings(&self) -> u64 {
-        if self.rewire_interval == 0 { 0 } else { self.rewire_steps() / self.rewire_interval }
+        self.rewire_steps().checked_div(self.rewire_interval).unwrap_or(0)
     }
 
     /// What is pruned after `done` optimizer steps, if it is time for it (SPARTEX §2.2, appendix C).

@@ -41,8 +41,14 @@ pub(super) fn save(path: &Path, device: &Device, model: &Model, progress: &Progr
 
 /// Reads a checkpoint into the model.
 pub(super) fn load(path: &Path, device: &Device, model: &Model, data: &str) -> Result<Progress> {
-    let file = TensorFile::open(path)?;
-    file.verify()?;
+    let anew = |error| match error {
+        Error::Artefact { path, message } => {
+            Error::Artefact { path, message: message + ", or start anew with --fresh" }
+        }
+        other => other,
+    };
+    let file = TensorFile::open(path).map_err(anew)?;
+    file.verify().map_err(anew)?;
     let damaged = |why: &str| Error::artefact(path, format!("is no checkpoint of regrow: {why}"));
     let text = file.metadata().get(KEY).ok_or_else(|| damaged("it says nothing of its progress"))?;
     let progress: Progress = serde_json::from_str(text).map_err(|error| damaged(&error.to_string()))?;

@@ -170,7 +170,7 @@ impl RunFolder {
     #[must_use]
     pub fn model(&self) -> PathBuf {
         let best = self.best_model();
-        if best.join(super::model_folder::MODEL_FILE).is_file() { best } else { self.last_model() }
+        if best.is_dir() { best } else { self.last_model() }
     }
 
     /// Appends a line to `metrics.jsonl`; returns the file's length.

@@ -169,7 +169,8 @@ impl<'a> Trainer<'a> {
             train_documents: documents,
         };
         let data = format!(
-            "{documents} documents, {labels} labels with digest {:016x}, vocabulary {vocabulary}",
+            "{documents} documents with digest {:016x}, {labels} labels with digest {:016x}, vocabulary {vocabulary}",
+            dataset.train.digest(),
             dataset.labels.digest()
         );
         let mut progress = Progress { data: data.clone(), ..Progress::default() };
