@@ -79,15 +79,10 @@ fn golden_rewire_touches_the_mask_alone() {
             let place = format!("{} on {engine}", case.name);
             assert_eq!(counts.pruned, mask.iter().map(|bit| u64::from(*bit)).sum::<u64>(), "{place}");
             assert_eq!((counts.pruned_again, counts.regrown), (0, counts.pruned), "{place}");
-            for slot in 0..mask.len() {
-                let (pruned, (before, after)) =
-                    (mask[slot] == 1, (before.indices[slot], after.indices[slot]));
-                assert_eq!(
-                    before == after,
-                    !pruned,
-                    "{place}: index {before} became {after}, pruned: {pruned}"
-                );
-                assert!(usize::from(after) < features);
+            for (bit, (before, after)) in mask.iter().zip(before.indices.iter().zip(&after.indices)) {
+                let pruned = *bit == 1;
+                assert_eq!(before == after, !pruned, "{place}: {before} became {after}, pruned: {pruned}");
+                assert!(usize::from(*after) < features);
             }
             let weights_after = case.f32("weights_after").0;
             for (label, slot) in (0..labels).flat_map(|label| (0..fan_in).map(move |slot| (label, slot))) {
