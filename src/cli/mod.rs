@@ -4,6 +4,7 @@ mod demo;
 mod devices;
 mod evaluate;
 mod open;
+mod plan;
 mod predict;
 mod progress;
 mod shaders;
@@ -43,6 +44,8 @@ enum Verb {
     Synth(synth::SynthArgs),
     /// Train a classifier as a config says
     Train(train::TrainArgs),
+    /// Show what a run will take in memory, before it takes it
+    Plan(plan::PlanArgs),
     /// Measure a trained model on a split of a data set
     Evaluate(evaluate::EvaluateArgs),
     /// Rank the labels of texts: lines or JSON lines in, JSON lines out
@@ -109,6 +112,7 @@ impl Verb {
             Self::Devices(args) => args.run(),
             Self::Synth(args) => args.run(),
             Self::Train(args) => args.run(),
+            Self::Plan(args) => args.run(),
             Self::Evaluate(args) => args.run(),
             Self::Predict(args) => args.run(),
             Self::Shaders(args) => args.run(),

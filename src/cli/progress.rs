@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::say;
 use crate::data::{Progress, Stage};
-use crate::train::Event;
+use crate::train::{Event, megabytes};
 
 /// A bar on a terminal; hidden elsewhere.
 pub(super) fn bar(total: u64, template: &str) -> ProgressBar {
@@ -86,7 +86,7 @@ impl TrainProgress {
 
     pub(super) fn show(&mut self, event: Event<'_>) {
         match event {
-            Event::Started { calendar, step } => {
+            Event::Started { calendar, step, planned_bytes } => {
                 self.documents = calendar.documents as u64;
                 self.epochs = calendar.epochs;
                 self.steps_per_epoch = calendar.steps_per_epoch;
@@ -95,11 +95,12 @@ impl TrainProgress {
                 self.began = Instant::now();
                 let resumed = if step > 0 { format!(", going on after step {step}") } else { String::new() };
                 say(&format!(
-                    "{} documents, {} epochs of {} steps, {} rewirings{resumed}",
+                    "{} documents, {} epochs of {} steps, {} rewirings, {} planned{resumed}",
                     calendar.documents,
                     calendar.epochs,
                     calendar.steps_per_epoch,
                     calendar.rewirings(),
+                    megabytes(planned_bytes),
                 ));
                 let template = "epoch {prefix} {bar:24} {pos}/{len} {msg}";
                 self.bar = bar(self.documents, template);

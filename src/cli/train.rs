@@ -9,7 +9,9 @@ use super::progress::TrainProgress;
 use super::{DeviceArgs, open, print, say};
 use crate::config::{Config, DEFAULTS};
 use crate::error::{Error, Result};
-use crate::train::{Finished, RunFolder, Start, TrainOptions, check_data, train};
+use crate::train::{
+    Event, Finished, RunFolder, Start, TrainOptions, check_data, megabytes, process_peak, train,
+};
 
 /// Train a classifier as a config says.
 ///
@@ -86,6 +88,7 @@ pub(super) fn run_training(
     say(&format!("training on {}", device.name()));
     open::describe(&dataset).iter().for_each(|line| say(line));
     let mut progress = TrainProgress::new();
+    let mut planned = 0;
     let options = TrainOptions {
         device: &device,
         config,
@@ -95,8 +98,19 @@ pub(super) fn run_training(
         stop: stop_on_interrupt()?,
         max_block_rows: 0,
     };
-    let finished = train(options, &mut |event| progress.show(event));
+    let finished = train(options, &mut |event| {
+        if let Event::Started { planned_bytes, .. } = event {
+            planned = planned_bytes;
+        }
+        progress.show(event);
+    });
     progress.finish();
+    if finished.is_ok() {
+        let process =
+            process_peak().map(|bytes| format!(", process {}", megabytes(bytes))).unwrap_or_default();
+        let buffers = megabytes(device.memory().peak_bytes);
+        say(&format!("peak memory: buffers {buffers}, planned {}{process}", megabytes(planned)));
+    }
     finished
 }
 

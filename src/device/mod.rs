@@ -6,6 +6,7 @@
 mod cpu;
 pub mod dense;
 mod gpu;
+mod ledger;
 mod recording;
 pub mod shader;
 
@@ -13,6 +14,8 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 pub use gpu::adapters::{AdapterSummary, list_adapters};
+use ledger::Ledger;
+pub use ledger::{BufferUse, MemoryUse};
 pub use recording::{
     Access, Command, Constants, Fused, Kernel, Launch, Recording, Ticket, TwinCall, words_of,
 };
@@ -57,11 +60,17 @@ pub struct Device {
     engine: Engine,
     name: String,
     kind: DeviceKind,
+    ledger: Arc<Ledger>,
 }
 
 enum Engine {
     Cpu(cpu::CpuEngine),
     Gpu(Box<gpu::GpuEngine>),
+    /// Counts buffers and runs nothing.
+    Plan {
+        max_buffer_bytes: u64,
+        fused: bool,
+    },
 }
 
 impl Device {
@@ -91,7 +100,7 @@ impl Device {
     pub fn cpu(options: DeviceOptions) -> Result<Self> {
         let engine = cpu::CpuEngine::new(options)?;
         let name = format!("CPU ({} threads, {})", engine.threads(), cpu::instruction_set());
-        Ok(Self { engine: Engine::Cpu(engine), name, kind: DeviceKind::Cpu })
+        Ok(Self { engine: Engine::Cpu(engine), name, kind: DeviceKind::Cpu, ledger: Arc::default() })
     }
 
     /// Opens a wgpu adapter by number or part of its name; `None` takes the first of any kind, software included.
@@ -107,7 +116,27 @@ impl Device {
         let summary = engine.summary();
         let (name, kind) =
             (format!("{} ({}, {})", summary.name, summary.backend, summary.driver), summary.kind);
-        Self { engine: Engine::Gpu(Box::new(engine)), name, kind }
+        Self { engine: Engine::Gpu(Box::new(engine)), name, kind, ledger: Arc::default() }
+    }
+
+    /// A device with the same limits that takes no memory and runs nothing: what is allocated on it is a plan of what
+    /// the other will take. Reads give zeros.
+    #[must_use]
+    pub fn planning(&self) -> Self {
+        let engine = Engine::Plan { max_buffer_bytes: self.max_buffer_bytes(), fused: self.runs_fused() };
+        Self { engine, name: self.name.clone(), kind: self.kind, ledger: Arc::default() }
+    }
+
+    /// Whether this device only counts, so that values need not be computed for it.
+    #[must_use]
+    pub fn only_plans(&self) -> bool {
+        matches!(self.engine, Engine::Plan { .. })
+    }
+
+    /// What the buffers of this device take.
+    #[must_use]
+    pub fn memory(&self) -> MemoryUse {
+        self.ledger.report()
     }
 
     /// A line that names the device and its driver.
@@ -125,7 +154,11 @@ impl Device {
     /// Whether fused groups run as one pass, so that what only their members need can be left out.
     #[must_use]
     pub fn runs_fused(&self) -> bool {
-        matches!(&self.engine, Engine::Cpu(engine) if engine.fused())
+        match &self.engine {
+            Engine::Cpu(engine) => engine.fused(),
+            Engine::Gpu(_) => false,
+            Engine::Plan { fused, .. } => *fused,
+        }
     }
 
     /// The most bytes that one buffer may have here: the binding limit of the adapter.
@@ -134,6 +167,7 @@ impl Device {
         match &self.engine {
             Engine::Cpu(_) => CPU_BLOCK_BYTES,
             Engine::Gpu(engine) => engine.max_binding_bytes(),
+            Engine::Plan { max_buffer_bytes, .. } => *max_buffer_bytes,
         }
     }
 
@@ -146,8 +180,11 @@ impl Device {
         let storage = match &self.engine {
             Engine::Cpu(_) => Storage::Cpu(cpu::allocate(label, bytes)?),
             Engine::Gpu(engine) => Storage::Gpu(engine.allocate(label, bytes)?),
+            Engine::Plan { .. } => Storage::Planned,
         };
-        Ok(Buffer(Arc::new(BufferInner { bytes, label: label.to_owned(), storage })))
+        self.ledger.add(label, bytes);
+        let ledger = self.ledger.clone();
+        Ok(Buffer(Arc::new(BufferInner { bytes, label: label.to_owned(), storage, ledger })))
     }
 
     /// A buffer that holds `data`, padded with zeros.
@@ -176,6 +213,7 @@ impl Device {
         match (&self.engine, &buffer.0.storage) {
             (Engine::Cpu(_), Storage::Cpu(words)) => cpu::write(words, offset, data),
             (Engine::Gpu(engine), Storage::Gpu(target)) => engine.write(target, offset, data),
+            (Engine::Plan { .. }, Storage::Planned) => Ok(()),
             _ => Err(foreign(buffer)),
         }
     }
@@ -188,6 +226,10 @@ impl Device {
         match &self.engine {
             Engine::Cpu(engine) => engine.run(recording),
             Engine::Gpu(engine) => engine.run(recording),
+            Engine::Plan { .. } => {
+                recording.answer_with_zeros();
+                Ok(())
+            }
         }
     }
 
@@ -221,7 +263,7 @@ impl Device {
     /// [`Error::Device`] when the device is lost.
     pub fn collect(&self, ticket: Ticket) -> Result<Vec<u8>> {
         match &self.engine {
-            Engine::Cpu(_) => ticket.take_ready(),
+            Engine::Cpu(_) | Engine::Plan { .. } => ticket.take_ready(),
             Engine::Gpu(engine) => engine.collect(ticket),
         }
     }
@@ -232,7 +274,7 @@ impl Device {
     /// [`Error::Device`] when the device is lost.
     pub fn wait(&self) -> Result<()> {
         match &self.engine {
-            Engine::Cpu(_) => Ok(()),
+            Engine::Cpu(_) | Engine::Plan { .. } => Ok(()),
             Engine::Gpu(engine) => engine.wait(),
         }
     }
@@ -267,11 +309,19 @@ struct BufferInner {
     bytes: u64,
     label: String,
     storage: Storage,
+    ledger: Arc<Ledger>,
 }
 
 enum Storage {
     Cpu(cpu::Words),
     Gpu(gpu::GpuBuffer),
+    Planned,
+}
+
+impl Drop for BufferInner {
+    fn drop(&mut self) {
+        self.ledger.remove(&self.label, self.bytes);
+    }
 }
 
 impl Buffer {

@@ -172,6 +172,16 @@ impl Recording {
         self.commands.push(Command::Clear(slice.into()));
     }
 
+    /// Answers every readback as if all buffers held zeros.
+    pub(super) fn answer_with_zeros(self) {
+        for command in self.commands {
+            if let Command::ReadBack { source, slot } = command {
+                let zeros = ReadSlot::Ready(vec![0; source.bytes as usize]);
+                *slot.lock().unwrap_or_else(|poison| poison.into_inner()) = zeros;
+            }
+        }
+    }
+
     /// Appends a readback.
     pub fn read_back(&mut self, source: &Slice) -> Ticket {
         let slot = Arc::new(Mutex::new(ReadSlot::Waiting));

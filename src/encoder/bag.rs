@@ -73,7 +73,9 @@ impl Bag {
             parameters.push(parameter(device, &options, &name("weight"), vec![pair[1], pair[0]])?);
             parameters.push(parameter(device, &options, &name("bias"), vec![pair[1]])?);
         }
-        for (stream, tensor) in parameters.iter().enumerate().filter(|(_, p)| p.shape.len() == 2) {
+        let matrices =
+            parameters.iter().enumerate().filter(|(_, p)| p.shape.len() == 2 && !device.only_plans());
+        for (stream, tensor) in matrices {
             let deviation = 1.0 / (tensor.shape[1] as f32).sqrt();
             let values = normal(options.seed, stream as u32, tensor.len(), deviation);
             device.write(&tensor.values, 0, bytemuck::cast_slice(&values))?;

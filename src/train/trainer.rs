@@ -13,6 +13,7 @@ use super::checkpoint::{self, Progress};
 use super::feed::FeedSizes;
 use super::model::{Model, ModelSizes, StepOutcome};
 use super::model_folder::{ModelInfo, write_description, write_weights};
+use super::plan::Plan;
 use super::run_folder::RunFolder;
 use crate::classifier::{Regrow, RewireCounts};
 use crate::config::{Config, EvaluateOn, RewireInit};
@@ -34,6 +35,8 @@ pub enum Event<'a> {
         calendar: &'a Calendar,
         /// Steps done before.
         step: u64,
+        /// What the device's buffers will take at most.
+        planned_bytes: u64,
     },
     /// A step's loss is known.
     Step {
@@ -119,6 +122,7 @@ struct Trainer<'a> {
     progress: Progress,
     propensities: Assessment,
     filter: Filter,
+    planned_bytes: u64,
     /// Steps whose losses are not known yet.
     in_flight: VecDeque<(u64, StepOutcome)>,
 }
@@ -130,7 +134,11 @@ struct Trainer<'a> {
 /// its checkpoint; [`Error::Device`], [`Error::Io`], [`Error::Artefact`].
 pub fn train(options: TrainOptions<'_>, observer: &mut dyn FnMut(Event<'_>)) -> Result<Finished> {
     let mut trainer = Trainer::new(options)?;
-    observer(Event::Started { calendar: &trainer.calendar, step: trainer.progress.step });
+    observer(Event::Started {
+        calendar: &trainer.calendar,
+        step: trainer.progress.step,
+        planned_bytes: trainer.planned_bytes,
+    });
     trainer.run(observer)
 }
 
@@ -143,18 +151,9 @@ impl<'a> Trainer<'a> {
         let labels = dataset.labels.len();
         let vocabulary = dataset.tokenizer.vocabulary() as usize;
         let evaluated = evaluated_split(config, dataset)?;
-        let sizes = ModelSizes {
-            vocabulary,
-            labels,
-            train_batch: calendar.step_documents.min(dataset.train.len()),
-            feed: feed_sizes(config, dataset, &calendar, evaluated),
-            bias_init: {
-                let per_document =
-                    dataset.train.all_labels().len() as f64 / dataset.train.len().max(1) as f64;
-                config.classifier.bias_init.value(config.classifier.loss, labels, per_document) as f32
-            },
-            max_block_rows: o.max_block_rows,
-        };
+        let sizes = model_sizes(config, dataset, o.max_block_rows)?;
+        let plan = Plan::new(o.device, config, sizes)?;
+        plan.check()?;
         let model = Model::new(o.device, config, sizes)?;
         let train_frequency = label_frequencies(&dataset.train, labels);
         let e = &config.evaluate;
@@ -193,6 +192,7 @@ impl<'a> Trainer<'a> {
             progress,
             propensities,
             filter,
+            planned_bytes: plan.memory.peak_bytes,
             in_flight: VecDeque::new(),
             o,
         })
@@ -388,6 +388,24 @@ fn diverged(what: &str, step: u64) -> Error {
 /// [`Error::Config`] when the split to evaluate on is missing.
 pub fn check_data(config: &Config, dataset: &Dataset) -> Result<()> {
     evaluated_split(config, dataset).map(|_| ())
+}
+
+/// The sizes of the model of a run.
+///
+/// # Errors
+/// [`Error::Config`] when the split to evaluate on is not there.
+pub fn model_sizes(config: &Config, dataset: &Dataset, max_block_rows: usize) -> Result<ModelSizes> {
+    let calendar = Calendar::new(config, dataset.train.len());
+    let labels = dataset.labels.len();
+    let per_document = dataset.train.all_labels().len() as f64 / dataset.train.len().max(1) as f64;
+    Ok(ModelSizes {
+        vocabulary: dataset.tokenizer.vocabulary() as usize,
+        labels,
+        train_batch: calendar.step_documents.min(dataset.train.len()),
+        feed: feed_sizes(config, dataset, &calendar, evaluated_split(config, dataset)?),
+        bias_init: config.classifier.bias_init.value(config.classifier.loss, labels, per_document) as f32,
+        max_block_rows,
+    })
 }
 
 /// The split that is evaluated during training, and its name.

@@ -114,7 +114,7 @@ fn run_launch(launch: &Launch) -> Result<()> {
 fn words(buffer: &Buffer) -> Result<&Words> {
     match &buffer.0.storage {
         Storage::Cpu(words) => Ok(words),
-        Storage::Gpu(_) => Err(foreign(buffer)),
+        Storage::Gpu(_) | Storage::Planned => Err(foreign(buffer)),
     }
 }
 

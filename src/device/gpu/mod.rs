@@ -311,7 +311,7 @@ fn gpu_buffer(buffer: &Buffer) -> Result<&wgpu::Buffer> {
 fn handle(buffer: &Buffer) -> Result<&GpuBuffer> {
     match &buffer.0.storage {
         Storage::Gpu(inner) => Ok(inner),
-        Storage::Cpu(_) => Err(foreign(buffer)),
+        Storage::Cpu(_) | Storage::Planned => Err(foreign(buffer)),
     }
 }
 

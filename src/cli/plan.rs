@@ -1,0 +1,67 @@
+//! `regrow plan`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{DeviceArgs, open, print};
+use crate::config::Config;
+use crate::error::Result;
+use crate::train::{Plan, model_sizes, sizes_without_data};
+
+/// Show what a run will take: every buffer with its bytes, totals by purpose, bytes a label, and what to change when it
+/// does not fit. Takes no memory itself.
+#[derive(Args)]
+pub(super) struct PlanArgs {
+    /// The config, TOML
+    config: PathBuf,
+    /// Folder with the data set, instead of data.path
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Plan without data, for this number of labels
+    #[arg(long)]
+    labels: Option<usize>,
+    /// Without data: training documents
+    #[arg(long, default_value_t = 1_000_000)]
+    docs: usize,
+    /// Without data: tokens of the vocabulary [default: encoder.vocabulary]
+    #[arg(long)]
+    vocabulary: Option<usize>,
+    /// Without data: labels of a document, which decide the size of the inputs
+    #[arg(long, default_value_t = 16)]
+    labels_per_doc: usize,
+    /// Change a key of the config; may be repeated
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    settings: Vec<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+impl PlanArgs {
+    pub(super) fn run(&self) -> Result<()> {
+        let mut config = Config::load(&self.config, &self.settings)?;
+        if let Some(data) = &self.data {
+            config.data.path = data.to_string_lossy().into_owned();
+        }
+        let device = self.device.open()?;
+        let sizes = match self.labels {
+            Some(labels) => {
+                let vocabulary = self.vocabulary.unwrap_or(config.encoder.vocabulary as usize);
+                sizes_without_data(&config, labels, self.docs.max(1), vocabulary, self.labels_per_doc)
+            }
+            None => model_sizes(&config, &open::training_data(&config)?, 0)?,
+        };
+        let plan = Plan::new(&device, &config, sizes)?;
+        if self.json {
+            return print(&serde_json::to_string(&plan).unwrap_or_default());
+        }
+        plan.lines().iter().try_for_each(|line| print(line))?;
+        print(&match plan.check() {
+            Ok(()) => "fits".to_owned(),
+            Err(error) => format!("does not fit: {error}"),
+        })
+    }
+}

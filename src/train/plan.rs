@@ -1,0 +1,274 @@
+//! The memory plan: every buffer of a run, before the first is taken.
+//!
+//! The plan is made by the very code that allocates: the model is built on a device that only counts.
+
+use serde::Serialize;
+
+use super::calendar::Calendar;
+use super::model::{Model, ModelSizes};
+use crate::classifier::Ranker;
+use crate::config::Config;
+use crate::device::{Device, DeviceKind, MemoryUse};
+use crate::error::{Error, Result};
+use crate::evaluate::DEPTH;
+
+/// What a run will take on its device.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// The device.
+    pub device: String,
+    /// Labels, L.
+    pub labels: usize,
+    /// Connections of a label, F.
+    pub fan_in: usize,
+    /// Bytes of a label's weights, indices, bias and optimizer states.
+    pub bytes_per_label: f64,
+    /// Bytes by purpose.
+    pub purposes: Vec<Purpose>,
+    /// Every buffer, and the most that is there at once.
+    pub memory: MemoryUse,
+    /// The largest buffer that the device binds, bytes.
+    pub max_buffer_bytes: u64,
+    /// Memory that is free on the device now, where it is known.
+    pub available_bytes: Option<u64>,
+}
+
+/// Bytes of a kind.
+#[derive(Clone, Debug, Serialize)]
+pub struct Purpose {
+    /// What for.
+    pub name: &'static str,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// Which buffers belong to which purpose, by the beginning of their name; the last takes the rest.
+const PURPOSES: [(&str, &[&str]); 5] = [
+    ("classifier weights, indices, biases", &["classifier weights", "classifier indices", "classifier bias"]),
+    (
+        "classifier optimizer states, rewiring, inverted index",
+        &[
+            "classifier first",
+            "classifier second",
+            "classifier bias first",
+            "classifier bias second",
+            "regrown",
+            "inverted index",
+        ],
+    ),
+    ("encoder parameters", &["encoder."]),
+    ("encoder optimizer states", &["first moment of", "second moment of"]),
+    ("workspace: activations, gradients, inputs, ranking", &[""]),
+];
+
+fn purpose_of(name: &str) -> usize {
+    // The longest beginning wins: `classifier bias first moment` is a state, not a bias.
+    let fits = |i: &usize| {
+        PURPOSES[*i].1.iter().filter(|beginning| name.starts_with(**beginning)).map(|b| b.len()).max()
+    };
+    (0..PURPOSES.len()).max_by_key(|i| (fits(i), std::cmp::Reverse(*i))).unwrap_or(PURPOSES.len() - 1)
+}
+
+impl Plan {
+    /// Plans a run of `config` on a device like `device`.
+    ///
+    /// # Errors
+    /// As building the model there: [`Error::Config`], [`Error::Device`].
+    pub fn new(device: &Device, config: &Config, sizes: ModelSizes) -> Result<Self> {
+        let planning = device.planning();
+        let model = Model::new(&planning, config, sizes)?;
+        let _ranker = Ranker::new(&planning, &model.classifier, DEPTH, config.evaluate.batch_size)?;
+        let memory = planning.memory();
+        let mut purposes = PURPOSES.map(|(name, _)| Purpose { name, bytes: 0 });
+        for buffer in &memory.buffers {
+            purposes[purpose_of(&buffer.name)].bytes += buffer.bytes;
+        }
+        let label_bytes = purposes[0].bytes + purposes[1].bytes;
+        Ok(Self {
+            device: device.name().to_owned(),
+            labels: sizes.labels,
+            fan_in: config.classifier.fan_in,
+            bytes_per_label: label_bytes as f64 / sizes.labels as f64,
+            purposes: purposes.to_vec(),
+            max_buffer_bytes: device.max_buffer_bytes(),
+            available_bytes: if is_host(device.kind()) { available_memory() } else { None },
+            memory,
+        })
+    }
+
+    /// Refuses a run that does not fit.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with what is needed, what there is, and what to change.
+    pub fn check(&self) -> Result<()> {
+        match self.available_bytes {
+            Some(available) if available < self.memory.peak_bytes => Err(Error::Device(format!(
+                "the run needs {} and {} is free; {}",
+                megabytes(self.memory.peak_bytes),
+                megabytes(available),
+                self.remedy()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// What to change so that a run takes less.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        let largest =
+            self.purposes.iter().max_by_key(|purpose| purpose.bytes).map_or("", |purpose| purpose.name);
+        let advice = match largest {
+            "classifier optimizer states, rewiring, inverted index" => {
+                "set optimizer.classifier.kind = \"sgd\" (no states), or a smaller classifier.fan_in"
+            }
+            "classifier weights, indices, biases" => "set a smaller classifier.fan_in",
+            "encoder parameters" | "encoder optimizer states" => {
+                "set a smaller encoder.vocabulary or encoder.dim, or optimizer.encoder.kind = \"sgd\""
+            }
+            _ => "set a smaller train.batch_size or evaluate.batch_size",
+        };
+        format!("most goes to {largest}: {advice}")
+    }
+
+    /// Lines for a terminal.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        const SMALL: u64 = 100 << 10;
+        let (large, small): (Vec<_>, Vec<_>) = self.memory.buffers.iter().partition(|b| b.bytes >= SMALL);
+        let mut lines: Vec<String> = large
+            .iter()
+            .map(|buffer| {
+                let times =
+                    if buffer.count > 1 { format!(" in {} blocks", buffer.count) } else { String::new() };
+                format!("{:>12}  {}{times}", megabytes(buffer.bytes), buffer.name)
+            })
+            .collect();
+        let (count, bytes) = small.iter().fold((0, 0), |(c, b), buffer| (c + buffer.count, b + buffer.bytes));
+        lines.push(format!("{:>12}  {count} buffers below 100 KiB", megabytes(bytes)));
+        lines.push(String::new());
+        lines.extend(self.purposes.iter().map(|p| format!("{:>12}  {}", megabytes(p.bytes), p.name)));
+        lines.push(format!(
+            "{:>12}  in all, peak {}",
+            megabytes(self.memory.bytes),
+            megabytes(self.memory.peak_bytes)
+        ));
+        lines.push(format!(
+            "{:.1} bytes a label with fan-in {}, {:.2} a connection",
+            self.bytes_per_label,
+            self.fan_in,
+            self.bytes_per_label / self.fan_in as f64
+        ));
+        let available = self.available_bytes.map_or("unknown".to_owned(), megabytes);
+        lines.push(format!(
+            "{}: buffers up to {}, free memory {available}",
+            self.device,
+            megabytes(self.max_buffer_bytes)
+        ));
+        lines
+    }
+}
+
+fn is_host(kind: DeviceKind) -> bool {
+    matches!(kind, DeviceKind::Cpu | DeviceKind::SoftwareGpu | DeviceKind::IntegratedGpu)
+}
+
+/// Bytes as MiB with a decimal.
+#[must_use]
+pub fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// Memory of the machine that is free, where the operating system tells it in a file.
+fn available_memory() -> Option<u64> {
+    kibibytes("/proc/meminfo", "MemAvailable:")
+}
+
+/// The most memory that this process ever had, where the operating system tells it.
+#[must_use]
+pub fn process_peak() -> Option<u64> {
+    kibibytes("/proc/self/status", "VmHWM:")
+}
+
+fn kibibytes(file: &str, key: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let line = text.lines().find(|line| line.starts_with(key))?;
+    let number: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(number << 10)
+}
+
+/// The sizes of a run whose data are not there: as many tokens in a document as the config allows, and
+/// `labels_per_document` labels.
+#[must_use]
+pub fn sizes_without_data(
+    config: &Config,
+    labels: usize,
+    documents: usize,
+    vocabulary: usize,
+    labels_per_document: usize,
+) -> ModelSizes {
+    let calendar = Calendar::new(config, documents);
+    let train_batch = calendar.step_documents.min(documents);
+    let batch = train_batch.max(config.evaluate.batch_size.min(documents));
+    ModelSizes {
+        vocabulary,
+        labels,
+        train_batch,
+        feed: super::feed::FeedSizes {
+            documents: batch,
+            tokens: batch * config.data.max_tokens,
+            positives: batch * labels_per_document,
+            filtered: 0,
+        },
+        bias_init: 0.0,
+        max_block_rows: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::DeviceOptions;
+
+    #[test]
+    fn purposes_are_told_by_name() {
+        let names = [
+            "classifier weights",
+            "classifier bias",
+            "classifier bias first moment",
+            "regrown slots",
+            "encoder.embedding.weight",
+            "first moment of encoder.norm.bias",
+            "batch inputs",
+        ];
+        assert_eq!(names.map(purpose_of), [0, 0, 1, 1, 2, 3, 4]);
+    }
+
+    /// Counted by hand: SGD keeps no states, so a label has F weights of 4 bytes, F indices of 2, a bias, and a bit
+    /// for each connection in words.
+    #[test]
+    fn a_plan_is_the_sum_of_its_parts() {
+        let settings = ["optimizer.classifier.kind=sgd", "classifier.fan_in=32", "encoder.dim=64"];
+        let config = Config::with_settings(&settings.map(str::to_owned)).unwrap();
+        let device = Device::cpu(DeviceOptions::default()).unwrap();
+        let sizes = sizes_without_data(&config, 1000, 10_000, 500, 3);
+        let plan = Plan::new(&device, &config, sizes).unwrap();
+        // States that the rule does not have still take 16 bytes, four of them.
+        assert_eq!(plan.purposes[0].bytes + plan.purposes[1].bytes, 1000 * (32 * 6 + 4 + 4) + 4 * 16);
+        assert_eq!(plan.purposes.iter().map(|p| p.bytes).sum::<u64>(), plan.memory.bytes);
+        assert!(plan.memory.peak_bytes >= plan.memory.bytes);
+        let refused = Plan { available_bytes: Some(plan.memory.peak_bytes - 1), ..plan }.check().unwrap_err();
+        assert!(refused.to_string().contains("MiB is free; most goes to"), "{refused}");
+    }
+
+    /// What is planned is what is taken.
+    #[test]
+    fn the_plan_is_what_the_model_takes() {
+        let config = Config::with_settings(&["encoder.dim=32".to_owned()]).unwrap();
+        let device = Device::cpu(DeviceOptions::default()).unwrap();
+        let sizes = sizes_without_data(&config, 300, 1000, 200, 3);
+        let plan = Plan::new(&device, &config, sizes).unwrap();
+        let model = Model::new(&device, &config, sizes).unwrap();
+        let _ranker = Ranker::new(&device, &model.classifier, DEPTH, config.evaluate.batch_size).unwrap();
+        assert_eq!(device.memory(), plan.memory);
+    }
+}
