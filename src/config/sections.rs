@@ -153,7 +153,7 @@ sections! {
     Data { path: String, format: Format, text: Text, max_tokens: usize, cache: String }
     /// `[encoder]`.
     Encoder {
-        kind: EncoderKind, dim: usize, hidden: Vec<usize>, dropout: f64, norm_epsilon: f64, tokenizer: String,
+        kind: EncoderKind, dim: usize, hidden: Vec<usize>, dropout: f64, norm_epsilon: f64, init_scale: f64, tokenizer: String,
         tokenizer_kind: crate::data::TokenizerKind, vocabulary: u32, lowercase: bool,
     }
     /// `[classifier]`.
@@ -231,6 +231,7 @@ impl Config {
         }
         within("encoder.dropout", e.dropout, 0.0, 0.999, "0 or more and below 1")?;
         within("encoder.norm_epsilon", e.norm_epsilon, f64::MIN_POSITIVE, 1.0, "above 0")?;
+        within("encoder.init_scale", e.init_scale, 0.0, 1e6, "0 or more")?;
         at_least_one("encoder.vocabulary", e.vocabulary as usize)?;
         at_least_one("classifier.fan_in", c.fan_in)?;
         let features = *e.hidden.last().unwrap_or(&e.dim);

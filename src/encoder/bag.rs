@@ -22,6 +22,8 @@ pub struct BagOptions {
     pub hidden: Vec<usize>,
     /// Added to the variance by LayerNorm.
     pub norm_epsilon: f32,
+    /// Starting embeddings are normal with deviation this / √H.
+    pub init_scale: f32,
     /// Largest batch.
     pub max_batch: usize,
     /// Most different tokens in a training batch.
@@ -52,8 +54,8 @@ pub struct Bag {
 }
 
 impl Bag {
-    /// Allocates the encoder with starting values: embeddings and hidden weights normal with deviation 1/√width of
-    /// their input, γ = 1, everything else 0.
+    /// Allocates the encoder with starting values: embeddings normal with deviation scale / √H, hidden weights
+    /// with 1 / √width of their input, γ = 1, everything else 0.
     ///
     /// # Errors
     /// [`Error::Config`] when a width is 0; [`Error::Device`] when it does not fit.
@@ -76,7 +78,8 @@ impl Bag {
         let matrices =
             parameters.iter().enumerate().filter(|(_, p)| p.shape.len() == 2 && !device.only_plans());
         for (stream, tensor) in matrices {
-            let deviation = 1.0 / (tensor.shape[1] as f32).sqrt();
+            let scale = if stream == 0 { options.init_scale } else { 1.0 };
+            let deviation = scale / (tensor.shape[1] as f32).sqrt();
             let values = normal(options.seed, stream as u32, tensor.len(), deviation);
             device.write(&tensor.values, 0, bytemuck::cast_slice(&values))?;
         }

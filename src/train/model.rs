@@ -92,6 +92,7 @@ impl Model {
                     dim: config.encoder.dim,
                     hidden: config.encoder.hidden.clone(),
                     norm_epsilon: config.encoder.norm_epsilon as f32,
+                    init_scale: config.encoder.init_scale as f32,
                     max_batch: sizes.feed.documents,
                     max_unique: sizes.feed.tokens,
                     seed: config.train.seed,
