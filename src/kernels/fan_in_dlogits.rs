@@ -121,13 +121,15 @@ pub(crate) fn loss_of<const HINGE: bool>(z: f32, sign: f32) -> (f32, f32) {
     }
     let e = exp_negative(-u.abs());
     // log(1 + e) = 2 artanh(s) by its series; s is at most 1/3.
-    let s = e / (2.0 + e);
+    // One division serves both this s and the sigmoid.
+    let reciprocal = 1.0 / ((1.0 + e) * (2.0 + e));
+    let s = e * (1.0 + e) * reciprocal;
     let t = s * s;
     let series = 1.0
         + t * (1.0 / 3.0
             + t * (0.2 + t * (1.0 / 7.0 + t * (1.0 / 9.0 + t * (1.0 / 11.0 + t * (1.0 / 13.0))))));
     let positive_part = if u > 0.0 { u } else { 0.0 };
-    let sigmoid = if u >= 0.0 { 1.0 } else { e } / (1.0 + e);
+    let sigmoid = if u >= 0.0 { 1.0 } else { e } * (2.0 + e) * reciprocal;
     (positive_part + 2.0 * s * series, sign * sigmoid)
 }
 

@@ -8,13 +8,13 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::fan_in_dlogits::{Block, Loss, loss_row, positives_of};
+use super::fan_in_dlogits::{Block, Loss, loss_row};
 use super::optimizer::{Rates, Rule, state_chunks, step_slices};
 use super::{columns_of, index_words};
 use crate::device::{Access, Fused, TwinCall, words_of};
 
 /// Parts into which a block's labels are cut; each has its own partial gradient of the features.
-pub const PARTS: usize = 32;
+pub const PARTS: usize = 16;
 
 /// A part has at least so many labels, else its partial gradient costs more than its labels.
 pub const MIN_PART_ROWS: usize = 128;
@@ -185,7 +185,10 @@ impl WithSimd for Part<'_> {
         let (x, _) = S::as_simd_f32s(self.x);
         let (dx, _) = S::as_mut_simd_f32s(self.dx);
         let stride = columns / S::F32_LANES;
-        let mut row_values = vec![0.0_f32; columns];
+        // From a cache line on, as all buffers are.
+        let mut room = vec![0.0_f32; columns + 16];
+        let start = room.as_ptr().align_offset(64).min(16);
+        let row_values = &mut room[start..start + columns];
         let mut gradients = vec![0.0_f32; fan_in];
         let mut bias_gradients = vec![0.0_f32; self.bias.len()];
         let first_label = p.first_label + self.first_row as u32;
@@ -195,19 +198,19 @@ impl WithSimd for Part<'_> {
             let weights = &mut self.weights[row * fan_in..][..fan_in];
             let index_row = (self.first_row + row) / p.group as usize;
             let indices = &self.indices[index_row * p.index_words as usize * 2..][..fan_in];
-            let (z, _) = S::as_mut_simd_f32s(&mut row_values);
+            let (z, _) = S::as_mut_simd_f32s(row_values);
             logits(simd, x, stride, weights, indices, self.bias[row], z);
 
-            let mine = positives_of(positives, first_label + row as u32);
-            positives = &positives[mine.len()..];
-            let z = &mut row_values[..];
+            let (mine, later) = split_label(positives, first_label + row as u32);
+            positives = later;
+            let z = &mut *row_values;
             total += f64::from(if p.hinge == 1 {
                 loss_row::<true>(z, p.batch as usize, mine, p.scale)
             } else {
                 loss_row::<false>(z, p.batch as usize, mine, p.scale)
             });
 
-            let (g, _) = S::as_simd_f32s(&row_values);
+            let (g, _) = S::as_simd_f32s(row_values);
             gradients.fill(0.0);
             let mut bias_sum = simd.splat_f32s(0.0);
             for g in g {
@@ -227,6 +230,14 @@ impl WithSimd for Part<'_> {
         }
         total
     }
+}
+
+/// The pairs of `label` at the front of `positives`, whose labels are not below it, and those after them. Most labels
+/// have none, which one look tells.
+#[inline(always)]
+fn split_label(positives: &[[u32; 2]], label: u32) -> (&[[u32; 2]], &[[u32; 2]]) {
+    let count = positives.iter().take_while(|pair| pair[0] == label).count();
+    positives.split_at(count)
 }
 
 /// z[b] = bias + Σ_f w[f] · x[indices[f], b], in chunks of samples that stay in registers.
@@ -255,6 +266,12 @@ pub(super) fn logits<S: Simd>(
     }
 }
 
+/// `N` vectors from `at` on, as an array: with its length known, sums over it stay in registers.
+#[inline(always)]
+fn run<T, const N: usize>(x: &[T], at: usize) -> &[T; N] {
+    x[at..].first_chunk().expect("indices name features")
+}
+
 #[inline(always)]
 fn logits_chunk<S: Simd, const N: usize>(
     simd: S,
@@ -269,9 +286,9 @@ fn logits_chunk<S: Simd, const N: usize>(
     let mut sums = [simd.splat_f32s(bias); N];
     for (w, i) in weights.iter().zip(indices) {
         let w = simd.splat_f32s(*w);
-        let x = &x[usize::from(*i) * stride + at..][..N];
-        for (sum, x) in sums.iter_mut().zip(x) {
-            *sum = simd.mul_add_e_f32s(w, *x, *sum);
+        let x = run::<_, N>(x, usize::from(*i) * stride + at);
+        for n in 0..N {
+            sums[n] = simd.mul_add_e_f32s(w, x[n], sums[n]);
         }
     }
     z[at..at + N].copy_from_slice(&sums);
@@ -321,7 +338,8 @@ fn backward_chunk<S: Simd, const N: usize>(
     for ((w, i), gradient) in weights.iter().zip(indices).zip(gradients) {
         let w = simd.splat_f32s(*w);
         let base = usize::from(*i) * stride + at;
-        let (x, dx) = (&x[base..][..N], &mut dx[base..][..N]);
+        let x = run::<_, N>(x, base);
+        let (dx, _) = dx[base..].split_first_chunk_mut::<N>().expect("indices name features");
         let mut sums = [simd.splat_f32s(0.0); 2];
         for n in 0..N {
             dx[n] = simd.mul_add_e_f32s(w, held[n], dx[n]);

@@ -8,7 +8,42 @@ use crate::error::{Error, Result};
 
 /// The memory of a buffer. The lock is never contended: it turns a kernel that is given one buffer both to read and
 /// to write, which no GPU would accept, into an error here too.
-pub(super) type Words = RwLock<Vec<u32>>;
+pub(super) type Words = RwLock<Aligned>;
+
+/// Zeroed words that begin at a cache line: vectors of 64 bytes that straddle two lines cost a third of the
+/// sweep's speed.
+///
+/// The line is found inside a plain vector, whose zeros the operating system provides on first touch; an aligned
+/// allocation would write them.
+pub(super) struct Aligned {
+    memory: Vec<u32>,
+    first: usize,
+    words: usize,
+}
+
+impl Aligned {
+    const LINE_WORDS: usize = 16;
+
+    fn new(words: usize) -> Self {
+        let memory = vec![0_u32; words + Self::LINE_WORDS];
+        let first = memory.as_ptr().align_offset(64).min(Self::LINE_WORDS);
+        Self { memory, first, words }
+    }
+}
+
+impl std::ops::Deref for Aligned {
+    type Target = [u32];
+
+    fn deref(&self) -> &[u32] {
+        &self.memory[self.first..self.first + self.words]
+    }
+}
+
+impl std::ops::DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [u32] {
+        &mut self.memory[self.first..self.first + self.words]
+    }
+}
 
 pub(super) struct CpuEngine {
     pool: rayon::ThreadPool,
@@ -20,8 +55,7 @@ pub(super) fn allocate(label: &str, bytes: u64) -> Result<Words> {
     let mut memory: Vec<u32> = Vec::new();
     memory.try_reserve_exact(words).map_err(|_| out_of_memory(label, bytes))?;
     drop(memory);
-    // Zeroed by the operating system on first touch: what no twin uses costs nothing.
-    Ok(RwLock::new(vec![0; words]))
+    Ok(RwLock::new(Aligned::new(words)))
 }
 
 fn out_of_memory(label: &str, bytes: u64) -> Error {
@@ -54,8 +88,8 @@ pub(super) fn instruction_set() -> &'static str {
 }
 
 enum Guard<'a> {
-    Read(RwLockReadGuard<'a, Vec<u32>>),
-    Write(RwLockWriteGuard<'a, Vec<u32>>),
+    Read(RwLockReadGuard<'a, Aligned>),
+    Write(RwLockWriteGuard<'a, Aligned>),
 }
 
 impl CpuEngine {
