@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use regrow::classifier::{FanIn, FanInOptions, Loss, Positives, StepScale};
+use regrow::classifier::{FanIn, FanInOptions, Loss, Positives, Step, StepScale};
 use regrow::device::{Device, DeviceOptions, Recording};
 use regrow::kernels::columns_of;
 use regrow::optimize::{Optimizer, Rule, Schedule};
@@ -65,8 +65,9 @@ fn main() -> regrow::Result<()> {
         recording.clear(dx.clone());
         recording.clear(&losses);
         let rates = optimizer.rates(step);
-        let targets = [&x, &dx, &losses.whole()];
-        layer.record_step(&mut recording, batch, Loss::Bce, scale, rates, &positives, targets);
+        let (positives, losses) = (&positives, &losses.whole());
+        let step = Step { batch, loss: Loss::Bce, scale, rates, positives, x: &x, dx: &dx, losses };
+        layer.record_step(&mut recording, &step);
         device.submit(recording)?;
         device.wait()?;
         milliseconds.push(began.elapsed().as_secs_f64() * 1e3);

@@ -7,7 +7,7 @@
 //! draws the house.
 //!
 //! ```
-//! use regrow::classifier::{FanIn, FanInOptions, Loss, Positives, StepScale};
+//! use regrow::classifier::{FanIn, FanInOptions, Loss, Positives, Step, StepScale};
 //! use regrow::device::{Device, DeviceOptions, Recording};
 //! use regrow::kernels::columns_of;
 //! use regrow::optimize::{Optimizer, Rule, Schedule};
@@ -36,8 +36,10 @@
 //!     let mut recording = Recording::new();
 //!     recording.clear(dx.clone());
 //!     recording.clear(&losses);
-//!     layer.record_step(&mut recording, 1, Loss::Bce, scale, optimizer.rates(number), &positives,
-//!         [&x, &dx, &losses.whole()]);
+//!     layer.record_step(&mut recording, &Step {
+//!         batch: 1, loss: Loss::Bce, scale, rates: optimizer.rates(number), positives: &positives,
+//!         x: &x, dx: &dx, losses: &losses.whole(),
+//!     });
 //!     device.submit(recording)?;
 //!     Ok(device.read_vec::<f32>(&losses, 1)?[0])
 //! };

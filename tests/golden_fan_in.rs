@@ -2,7 +2,7 @@
 
 mod support;
 
-use regrow::classifier::{Contents, FanIn, FanInOptions, Loss, Positives, StepScale};
+use regrow::classifier::{Contents, FanIn, FanInOptions, Loss, Positives, Step as LayerStep, StepScale};
 use regrow::device::{Device, Recording, Slice};
 use regrow::kernels::fan_in_dlogits::{self, Block};
 use regrow::kernels::optimizer::{Rates, Rule};
@@ -153,8 +153,9 @@ impl Step {
         recording.clear(&dx);
         recording.clear(&losses);
         let scale = StepScale { gradient: scale, loss: scale, place: 2 };
-        let targets = [&x, &dx.whole(), &losses.whole()];
-        layer.record_step(&mut recording, batch, loss, scale, rates, &positives, targets);
+        let (positives, x, dx_slice, losses_slice) = (&positives, &x, &dx.whole(), &losses.whole());
+        let step = LayerStep { batch, loss, scale, rates, positives, x, dx: dx_slice, losses: losses_slice };
+        layer.record_step(&mut recording, &step);
         device.submit(recording).unwrap();
         let [dweights, _, dbias, _] = layer.states(device).unwrap();
         let before = contents(case);

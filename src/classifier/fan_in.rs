@@ -61,6 +61,27 @@ pub struct StepScale {
     pub place: usize,
 }
 
+/// One training step: what goes in and where the results go.
+#[derive(Clone, Copy)]
+pub struct Step<'a> {
+    /// Samples, B.
+    pub batch: usize,
+    /// Loss over every (sample, label) pair.
+    pub loss: Loss,
+    /// What loss and gradient are multiplied with.
+    pub scale: StepScale,
+    /// Of the optimizer.
+    pub rates: Rates,
+    /// The positives of the batch.
+    pub positives: &'a Positives,
+    /// Features, \[D, columns\].
+    pub x: &'a Slice,
+    /// Gets the gradient of the features added, \[D, columns\].
+    pub dx: &'a Slice,
+    /// The ring of losses.
+    pub losses: &'a Slice,
+}
+
 /// The layer on a device.
 pub struct FanIn {
     /// What it is made of.
@@ -199,47 +220,15 @@ impl FanIn {
         Ok(Self { options, blocks, workspace })
     }
 
-    /// Records one training step over all labels: the loss is added to its place in `losses`, the gradient of the
-    /// features to `dx` [D, columns], and weights and biases take one optimizer step. `x` is [D, columns].
-    pub fn record_step(
-        &self,
-        recording: &mut Recording,
-        batch: usize,
-        loss: Loss,
-        scale: StepScale,
-        rates: Rates,
-        positives: &Positives,
-        [x, dx, losses]: [&Slice; 3],
-    ) {
+    /// Records one training step over all labels: the loss is added to its place in the ring, the gradient of the
+    /// features to `dx`, and weights and biases take one optimizer step.
+    pub fn record_step(&self, recording: &mut Recording, step: &Step<'_>) {
         for block in &self.blocks {
-            let shape = block.with_batch(batch);
             match &self.workspace {
-                Workspace::OnePass { partial } => {
-                    self.record_one_pass(
-                        recording,
-                        block,
-                        shape,
-                        loss,
-                        scale,
-                        rates,
-                        positives,
-                        [x, dx, losses],
-                        partial,
-                    );
-                }
+                Workspace::OnePass { partial } => self.record_one_pass(recording, block, step, partial),
                 Workspace::Launches { dlogits, label_loss } => {
                     let scratch = [&dlogits.whole(), &label_loss.whole()];
-                    self.record_launches(
-                        recording,
-                        block,
-                        shape,
-                        loss,
-                        scale,
-                        rates,
-                        positives,
-                        [x, dx, losses],
-                        scratch,
-                    );
+                    self.record_launches(recording, block, step, scratch);
                 }
             }
         }
@@ -249,18 +238,13 @@ impl FanIn {
         &self,
         recording: &mut Recording,
         block: &LabelBlock,
-        shape: Block,
-        loss: Loss,
-        scale: StepScale,
-        rates: Rates,
-        positives: &Positives,
-        [x, dx, losses]: [&Slice; 3],
+        step: &Step<'_>,
         partial: &Buffer,
     ) {
         let bindings = vec![
-            x.clone(),
+            step.x.clone(),
             (&block.indices).into(),
-            positives.pairs.clone(),
+            step.positives.pairs.clone(),
             (&block.weights).into(),
             (&block.bias).into(),
             (&block.first).into(),
@@ -268,19 +252,19 @@ impl FanIn {
             (&block.bias_first).into(),
             (&block.bias_second).into(),
             partial.whole(),
-            dx.clone(),
-            losses.clone(),
+            step.dx.clone(),
+            step.losses.clone(),
         ];
         let params = fan_in_sweep::params(
-            shape,
+            block.with_batch(step.batch),
             self.options.features,
-            positives.count,
-            loss,
-            scale.gradient,
-            scale.loss,
-            scale.place,
+            step.positives.count,
+            step.loss,
+            step.scale.gradient,
+            step.scale.loss,
+            step.scale.place,
             self.options.rule,
-            rates,
+            step.rates,
             self.options.train_bias,
         );
         recording.fused(&fan_in_sweep::FUSED, bindings, params, Vec::new());
@@ -290,15 +274,11 @@ impl FanIn {
         &self,
         recording: &mut Recording,
         block: &LabelBlock,
-        shape: Block,
-        loss: Loss,
-        scale: StepScale,
-        rates: Rates,
-        positives: &Positives,
-        [x, dx, losses]: [&Slice; 3],
+        step: &Step<'_>,
         [dlogits, label_loss]: [&Slice; 2],
     ) {
-        let rule = self.options.rule;
+        let (rule, shape) = (self.options.rule, block.with_batch(step.batch));
+        let Step { loss, scale, rates, positives, x, dx, losses, .. } = *step;
         let [weights, indices, bias] = [&block.weights, &block.indices, &block.bias].map(Slice::from);
         let [first, second, bias_first, bias_second] =
             [&block.first, &block.second, &block.bias_first, &block.bias_second].map(Slice::from);

@@ -10,6 +10,6 @@ mod select;
 pub use crate::kernels::fan_in_dlogits::Loss;
 pub use block::LabelBlock;
 pub use contents::Contents;
-pub use fan_in::{FanIn, FanInOptions, Positives, StepScale};
+pub use fan_in::{FanIn, FanInOptions, Positives, Step, StepScale};
 pub use rank::{Ranked, Ranker};
 pub use rewire::{Prune, Regrow, RewireCounts};

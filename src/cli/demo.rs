@@ -15,8 +15,8 @@ use crate::train::Start;
 const CONFIG: &str = include_str!("../../configs/demo.toml");
 
 /// Labels and training documents of the demo's data.
-const LABELS: u64 = 5_000;
-const DOCUMENTS: u64 = 30_000;
+const LABELS: u64 = 10_000;
+const DOCUMENTS: u64 = 60_000;
 
 /// Make a small long-tailed data set, train on it, print P@1/3/5, and name the next command. Needs nothing installed.
 #[derive(Args)]

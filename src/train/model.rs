@@ -1,7 +1,7 @@
 //! Encoder and classifier put together: one training step, one ranking.
 
 use super::feed::{Fed, Feed, FeedSizes};
-use crate::classifier::{FanIn, FanInOptions, Ranked, Ranker, StepScale};
+use crate::classifier::{FanIn, FanInOptions, Ranked, Ranker, Step, StepScale};
 use crate::config::{Config, EncoderKind, Reduction};
 use crate::data::Batch;
 use crate::device::{Buffer, Device, Recording, Slice, Ticket};
@@ -159,15 +159,17 @@ impl Model {
         recording.clear(dx.clone());
         recording.clear(loss_slot.clone());
         let scale = self.scale(config, batch.len());
-        self.classifier.record_step(
-            &mut recording,
-            batch.len(),
-            config.classifier.loss,
-            StepScale { gradient: scale, loss: scale, place },
-            classifier_optimizer.rates(step),
-            &fed.positives,
-            [&x, &dx, &(&self.losses).into()],
-        );
+        let step_of_classifier = Step {
+            batch: batch.len(),
+            loss: config.classifier.loss,
+            scale: StepScale { gradient: scale, loss: scale, place },
+            rates: classifier_optimizer.rates(step),
+            positives: &fed.positives,
+            x: &x,
+            dx: &dx,
+            losses: &self.losses.whole(),
+        };
+        self.classifier.record_step(&mut recording, &step_of_classifier);
 
         let dfeatures = self.encoder.feature_gradient(batch.len());
         recording.launch(dropout_columns_backward::launch(batch.len(), features, dropout, &dx, &dfeatures));
