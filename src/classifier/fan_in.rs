@@ -122,9 +122,13 @@ impl FanIn {
         let layer = Self::allocate(device, options)?;
         let mut recording = Recording::new();
         let counts = device.allocate("rewiring counts", 16)?;
+        // Every slot of the largest block; smaller ones take the front of it.
+        let words = layer.blocks.iter().map(|block| block.regrown.bytes() / 4).max().unwrap_or(0);
+        let all = device.allocate("wiring mask", words * 4)?;
+        if !device.only_plans() {
+            device.write(&all, 0, bytemuck::cast_slice(&vec![u32::MAX; words as usize]))?;
+        }
         for block in &layer.blocks {
-            let words = block.regrown.bytes() / 4;
-            let all = device.upload("wiring mask", &vec![u32::MAX; words as usize])?;
             let growth = Growth {
                 features: options.features,
                 bound: options.init_scale / (options.fan_in as f32).sqrt(),
@@ -147,7 +151,10 @@ impl FanIn {
                 ],
             ));
             recording.clear(&block.regrown);
-            device.write(&block.bias, 0, bytemuck::cast_slice(&vec![options.bias_init; block.shape.rows]))?;
+            if !device.only_plans() {
+                let bias = vec![options.bias_init; block.shape.rows];
+                device.write(&block.bias, 0, bytemuck::cast_slice(&bias))?;
+            }
         }
         device.submit(recording)?;
         layer.rebuild_inverted(device)?;

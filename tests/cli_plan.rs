@@ -1,0 +1,36 @@
+//! `regrow plan`: what a run will take, told before it is taken.
+
+mod support;
+
+use serde_json::Value;
+use support::cli::Place;
+
+#[test]
+fn a_plan_adds_up_and_says_what_does_not_fit() {
+    let place = Place::new();
+    place.write("tiny.toml", "[encoder]\ndim = 16\nvocabulary = 100\n[classifier]\nfan_in = 4\n");
+    let plan = |labels: &str| {
+        let done = place.ok(&["plan", "tiny.toml", "--labels", labels, "--device", "cpu", "--json"]);
+        done.json_lines().pop().expect("one JSON object")
+    };
+    let bytes = |value: &Value| value.as_u64().expect("a number of bytes");
+    let plan = plan("1000");
+    let sum =
+        |list: &Value| list.as_array().expect("a list").iter().map(|item| bytes(&item["bytes"])).sum::<u64>();
+    assert_eq!(sum(&plan["purposes"]), bytes(&plan["memory"]["bytes"]));
+    assert_eq!(sum(&plan["memory"]["buffers"]), bytes(&plan["memory"]["bytes"]));
+    // AdamW: four weights with two states each and a 16-bit index, a bias with two states, a word of regrown bits.
+    assert_eq!(plan["bytes_per_label"], 4.0 * (4.0 + 8.0 + 2.0) + 12.0 + 4.0);
+
+    let text = place.ok(&["plan", "tiny.toml", "--labels", "1000", "--device", "cpu"]).out;
+    assert!(text.contains("classifier weights") && text.trim_end().ends_with("fits"), "{text}");
+    // Twenty million labels of 57 KB are a terabyte.
+    let wide = ["--set", "encoder.dim=4096", "--set", "classifier.fan_in=4096"];
+    let text = place
+        .ok(&[&["plan", "tiny.toml", "--labels", "20000000", "--device", "cpu"][..], &wide].concat())
+        .out;
+    assert!(
+        text.contains("does not fit: device: the run needs") && text.contains("MiB is free; most goes to"),
+        "{text}"
+    );
+}
