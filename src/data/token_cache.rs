@@ -20,6 +20,7 @@ use super::labels::{LabelMap, LabelOrder};
 use super::layout::SplitName;
 use super::split::Split;
 use super::summary::Summary;
+use crate::device::map_file;
 use crate::error::{Error, Result};
 
 /// Changes whenever the file or what is computed into it changes, so that older files are not taken for new ones.
@@ -176,12 +177,7 @@ pub(super) fn open(path: &Path, key: u128) -> Result<Opened> {
     if file.metadata().map_err(Error::io("reading", path))?.len() < TRAILER as u64 {
         return Ok(Opened::Damaged("it is cut"));
     }
-    #[expect(
-        unsafe_code,
-        reason = "mapping a file is sound as long as nobody writes into it; caches are only ever replaced by renaming"
-    )]
-    // SAFETY: cache files are written under another name and renamed; no code of this program opens one to write.
-    let map = unsafe { Mmap::map(&file) }.map_err(Error::io("reading", path))?;
+    let map = map_file(&file).map_err(Error::io("reading", path))?;
     Ok(match check(&Arc::new(map), key) {
         Ok(cached) => Opened::Whole(Box::new(cached)),
         Err(why) => Opened::Damaged(why),

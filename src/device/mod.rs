@@ -7,6 +7,7 @@ mod cpu;
 pub mod dense;
 mod gpu;
 mod ledger;
+mod mapped;
 mod recording;
 pub mod shader;
 
@@ -16,6 +17,7 @@ use crate::error::{Error, Result};
 pub use gpu::adapters::{AdapterSummary, list_adapters};
 use ledger::Ledger;
 pub use ledger::{BufferUse, MemoryUse};
+pub use mapped::map_file;
 pub use recording::{
     Access, Command, Constants, Fused, Kernel, Launch, Recording, Ticket, TwinCall, words_of,
 };

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{BEFORE_DATA_SUM, BETWEEN_SUMS, DATA_SUM_AT, Dtype, HEADER_SUM_AT, METADATA, NO_SUM, SUM_DIGITS};
+use crate::device::map_file;
 use crate::error::{Error, Result};
 
 /// An open safetensors file, mapped into memory: opening reads only the header.
@@ -51,10 +52,7 @@ impl TensorFile {
     /// [`Error::Io`] if it cannot be read; [`Error::Artefact`] if it is truncated, damaged or something else.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io("reading", path))?;
-        #[expect(unsafe_code, reason = "a memory map is the only way to read models larger than memory")]
-        // SAFETY: the map is only read. Who shortens the file under it ends the program; regrow itself replaces
-        // files by renaming and never shortens one.
-        let map = unsafe { Mmap::map(&file) }.map_err(Error::io("reading", path))?;
+        let map = map_file(&file).map_err(Error::io("reading", path))?;
         let (data_at, metadata, entries) = parse(&map).map_err(|what| {
             let message = format!("this is no intact safetensors file: {what}; restore it or write it again");
             Error::artefact(path, message)
