@@ -8,6 +8,7 @@ mod model;
 mod model_folder;
 mod plan;
 mod run_folder;
+mod sizes;
 mod stored;
 mod trainer;
 
@@ -18,4 +19,5 @@ pub use model::{Model, ModelSizes, StepOutcome};
 pub use model_folder::{LoadedModel, ModelInfo, load_model};
 pub use plan::{Plan, Purpose, megabytes, process_peak, sizes_without_data};
 pub use run_folder::{RunFolder, Start};
-pub use trainer::{Event, Finished, TrainOptions, check_data, model_sizes, train};
+pub use sizes::{check_data, model_sizes};
+pub use trainer::{Event, Finished, TrainOptions, train};

@@ -10,14 +10,14 @@ use serde_json::json;
 use super::assess::{Assessment, assess, propensities};
 use super::calendar::Calendar;
 use super::checkpoint::{self, Progress};
-use super::feed::FeedSizes;
-use super::model::{Model, ModelSizes, StepOutcome};
+use super::model::{Model, StepOutcome};
 use super::model_folder::{ModelInfo, write_description, write_weights};
 use super::plan::Plan;
 use super::run_folder::RunFolder;
+use super::sizes::{evaluated_split, model_sizes};
 use crate::classifier::{Regrow, RewireCounts};
-use crate::config::{Config, EvaluateOn, RewireInit};
-use crate::data::{Batch, Dataset, Split, epoch_order, label_frequencies, max_sizes};
+use crate::config::{Config, RewireInit};
+use crate::data::{Batch, Dataset, epoch_order, label_frequencies};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::evaluate::{Filter, Metrics};
@@ -380,70 +380,4 @@ fn diverged(what: &str, step: u64) -> Error {
         "{what} at step {step}: try a smaller learning rate (optimizer.classifier.lr, optimizer.encoder.lr) or a longer \
          warm-up; the last checkpoint is untouched"
     ))
-}
-
-/// Whether the data set has what the config asks for: to be known before a run folder is touched.
-///
-/// # Errors
-/// [`Error::Config`] when the split to evaluate on is missing.
-pub fn check_data(config: &Config, dataset: &Dataset) -> Result<()> {
-    evaluated_split(config, dataset).map(|_| ())
-}
-
-/// The sizes of the model of a run.
-///
-/// # Errors
-/// [`Error::Config`] when the split to evaluate on is not there.
-pub fn model_sizes(config: &Config, dataset: &Dataset, max_block_rows: usize) -> Result<ModelSizes> {
-    let calendar = Calendar::new(config, dataset.train.len());
-    let labels = dataset.labels.len();
-    let per_document = dataset.train.all_labels().len() as f64 / dataset.train.len().max(1) as f64;
-    Ok(ModelSizes {
-        vocabulary: dataset.tokenizer.vocabulary() as usize,
-        labels,
-        train_batch: calendar.step_documents.min(dataset.train.len()),
-        feed: feed_sizes(config, dataset, &calendar, evaluated_split(config, dataset)?),
-        bias_init: config.classifier.bias_init.value(config.classifier.loss, labels, per_document) as f32,
-        max_block_rows,
-    })
-}
-
-/// The split that is evaluated during training, and its name.
-fn evaluated_split<'d>(config: &Config, dataset: &'d Dataset) -> Result<Option<(&'d Split, &'static str)>> {
-    let dev = dataset.dev.as_ref().map(|split| (split, "dev"));
-    let test = dataset.test.as_ref().map(|split| (split, "test"));
-    let wanted = match config.train.evaluate_on {
-        EvaluateOn::None => return Ok(None),
-        EvaluateOn::Auto => return Ok(dev.or(test)),
-        EvaluateOn::Dev => dev,
-        EvaluateOn::Test => test,
-        EvaluateOn::Train => Some((&dataset.train, "train")),
-    };
-    let missing = || Error::config("train.evaluate_on", "the data set has no such split; say auto or none");
-    wanted.map(Some).ok_or_else(missing)
-}
-
-/// Room for the largest batch of training and of evaluation.
-fn feed_sizes(
-    config: &Config,
-    dataset: &Dataset,
-    calendar: &Calendar,
-    evaluated: Option<(&Split, &str)>,
-) -> FeedSizes {
-    let train_batch = calendar.step_documents.min(dataset.train.len());
-    let train = max_sizes(&dataset.train, train_batch);
-    let mut sizes = FeedSizes {
-        documents: train_batch,
-        tokens: train.tokens,
-        positives: train.positives,
-        filtered: dataset.filter.len(),
-    };
-    if let Some((split, _)) = evaluated {
-        let batch = config.evaluate.batch_size.min(split.len());
-        let largest = max_sizes(split, batch);
-        sizes.documents = sizes.documents.max(batch);
-        sizes.tokens = sizes.tokens.max(largest.tokens);
-        sizes.positives = sizes.positives.max(largest.positives);
-    }
-    sizes
 }
