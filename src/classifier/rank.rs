@@ -9,7 +9,6 @@ use crate::kernels::{columns_of, top_k_merge};
 /// Scratch and results of ranking batches of a fixed largest size.
 pub struct Ranker {
     k: usize,
-    max_batch: usize,
     scores: Buffer,
     labels: Buffer,
     best_scores: Buffer,
@@ -40,18 +39,11 @@ impl Ranker {
         let best = (columns * k * 4) as u64;
         Ok(Self {
             k,
-            max_batch,
             scores: device.allocate("segment scores", listed)?,
             labels: device.allocate("segment labels", listed)?,
             best_scores: device.allocate("best scores", best)?,
             best_labels: device.allocate("best labels", best)?,
         })
-    }
-
-    /// Largest batch.
-    #[must_use]
-    pub fn max_batch(&self) -> usize {
-        self.max_batch
     }
 
     /// Records the ranking of a batch: `x` [D, columns]; labels in `filter_labels` between two of `filter_offsets`

@@ -130,7 +130,7 @@ impl Model {
         buffer.range(0, (self.encoder.features() * columns_of(batch) * 4) as u64)
     }
 
-    /// One optimizer step on a batch made of `micro_batches`; returns as soon as it is queued.
+    /// One optimizer step, the `step`-th from 0, on all micro-batches of it together; returns as soon as it is queued.
     ///
     /// # Errors
     /// [`crate::Error::Device`] when the device fails.
