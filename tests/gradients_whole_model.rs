@@ -7,7 +7,7 @@ use regrow::config::Config;
 use regrow::data::{Batch, Split};
 use regrow::device::Device;
 use regrow::encoder::Parameter;
-use regrow::train::{FeedSizes, Model, ModelSizes};
+use regrow::train::{EncoderSizes, FeedSizes, Model, ModelSizes};
 use support::device::engines;
 
 const VOCABULARY: usize = 11;
@@ -140,9 +140,9 @@ fn gradients_are_the_slopes_of_the_loss() {
 }
 
 fn check(place: &str, device: &Device, config: &Config) {
-    let feed = FeedSizes { documents: 4, tokens: 10, positives: 6, filtered: 0 };
+    let feed = FeedSizes { positives: 6, ..FeedSizes::of_documents(4, 4, 3) };
     let sizes = ModelSizes {
-        vocabulary: VOCABULARY,
+        encoder: EncoderSizes::Bag { vocabulary: VOCABULARY },
         labels: LABELS,
         train_batch: 4,
         feed,
@@ -159,7 +159,7 @@ fn check(place: &str, device: &Device, config: &Config) {
         hinge: place.starts_with("squared"),
     };
     let split = Split::from_documents(documents());
-    let batch = Batch::assemble(&split, &[0, 1, 2, 3]);
+    let batch = Batch::assemble(&split, &[0, 1, 2, 3], 4);
     let optimizers = [&config.optimizer.encoder, &config.optimizer.classifier].map(|o| o.optimizer(10));
     let [encoder, classifier] = optimizers.each_ref();
     let outcome = model.train_step(device, config, [encoder, classifier], &batch, 0).unwrap();

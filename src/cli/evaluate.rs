@@ -7,10 +7,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::{DeviceArgs, SplitArg, open, print, progress, say};
-use crate::data::{SplitName, max_sizes};
+use crate::data::SplitName;
 use crate::error::{Error, Result};
 use crate::evaluate::Filter;
-use crate::train::{FeedSizes, RunFolder, assess, load_model, propensities};
+use crate::train::{FeedSizes, RunFolder, assess, load_model, micro_batch, propensities};
 
 /// Measure a trained model on a split of a data set: precision, nDCG, recall and their propensity-scored forms.
 #[derive(Args)]
@@ -53,14 +53,9 @@ impl EvaluateArgs {
         let missing = || Error::data(&config.data.path, format!("has no {split_name} split"));
         let split = dataset.split(split_name).ok_or_else(missing)?;
         let batch_size = config.evaluate.batch_size.min(split.len().max(1));
-        let largest = max_sizes(split, batch_size);
-        let loaded = load_model(&model_folder, &device, |_, _| {
-            Ok(FeedSizes {
-                documents: batch_size,
-                tokens: largest.tokens,
-                positives: largest.positives,
-                filtered: dataset.filter.len(),
-            })
+        let loaded = load_model(&model_folder, &device, |config, _| {
+            let sizes = FeedSizes::of_split(split, batch_size, micro_batch(config));
+            Ok(FeedSizes { filtered: dataset.filter.len(), ..sizes })
         })?;
         let filter = match split_name {
             SplitName::Test if config.evaluate.filter => Filter::new(dataset.filter.clone()),

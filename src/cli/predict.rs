@@ -11,7 +11,7 @@ use crate::classifier::Ranker;
 use crate::data::{Batch, Texts};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::train::{FeedSizes, LoadedModel, RunFolder, load_model};
+use crate::train::{FeedSizes, LoadedModel, RunFolder, load_model, micro_batch};
 
 /// Rank the labels of texts.
 ///
@@ -55,13 +55,8 @@ impl PredictArgs {
         };
         let device = self.device.open()?;
         let batch = self.batch;
-        let loaded = load_model(&folder, &device, |_, tokenizer| {
-            Ok(FeedSizes {
-                documents: batch,
-                tokens: batch * tokenizer.max_tokens(),
-                positives: 0,
-                filtered: 0,
-            })
+        let loaded = load_model(&folder, &device, |config, tokenizer| {
+            Ok(FeedSizes::of_documents(batch, micro_batch(config), tokenizer.max_tokens()))
         })?;
         let ranker = Ranker::new(&device, &loaded.model.classifier, self.top, batch)?;
         let mut texts = Vec::with_capacity(batch);
@@ -77,7 +72,7 @@ impl PredictArgs {
 
     fn answer(&self, device: &Device, loaded: &LoadedModel, ranker: &Ranker, texts: &[String]) -> Result<()> {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let batch = Batch::from_texts(&loaded.tokenizer, &texts)?;
+        let batch = Batch::from_texts(&loaded.tokenizer, &texts, loaded.model.micro_batch)?;
         let ranked = loaded.model.rank(device, ranker, &batch, &|_| Vec::new())?.collect(device)?;
         let mut out = io::stdout().lock();
         let written = ranked.iter().enumerate().try_for_each(|(row, list)| {
@@ -87,8 +82,7 @@ impl PredictArgs {
                 .collect();
             let mut line = json!({ "labels": labels });
             if self.tokens {
-                let tokens = &batch.tokens[batch.offsets[row] as usize..batch.offsets[row + 1] as usize];
-                line["tokens"] = json!(tokens);
+                line["tokens"] = json!(batch.tokens_of(row));
             }
             writeln!(out, "{line}")
         });

@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 const FREE_TO_CHANGE: &[&str] = &["data.path", "data.cache", "evaluate.batch_size"];
 
 /// Keys that take a number or a name.
-const NUMBER_OR_NAME: &[&str] = &["classifier.bias_init"];
+const NUMBER_OR_NAME: &[&str] =
+    &["classifier.bias_init", "encoder.hidden_dropout", "encoder.attention_dropout", "encoder.freeze"];
 
 /// The defaults as a table.
 pub(super) fn defaults() -> Table {

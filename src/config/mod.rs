@@ -2,15 +2,20 @@
 //!
 //! `defaults.toml` is the one list of keys, with their defaults and their documentation.
 
+mod encoder;
 mod keys;
 mod sections;
 
 use std::path::Path;
 
+pub use encoder::{
+    Encoder, EncoderActivation, EncoderFamily, EncoderInit, EncoderKind, EncoderPooling, Freeze, FreezeName,
+    ModelsOwn, OrModel,
+};
 pub use keys::resolve_value;
 pub use sections::{
-    BiasInit, BiasRule, Classifier, Data, Encoder, EncoderKind, Evaluate, EvaluateOn, Format, OptimizerKind,
-    OptimizerSection, Optimizers, Reduction, Rewire, RewireInit, RewireMode, ScheduleKind, Text, Train,
+    BiasInit, BiasRule, Classifier, Data, Evaluate, EvaluateOn, Format, OptimizerKind, OptimizerSection,
+    Optimizers, Reduction, Rewire, RewireInit, RewireMode, ScheduleKind, Text, Train,
 };
 
 use crate::error::{Error, Result};

@@ -30,11 +30,6 @@ choices! {
         /// The label-feature folders.
         Lf,
     }
-    /// `encoder.kind`.
-    EncoderKind {
-        /// Mean of the token embeddings.
-        Bag,
-    }
     /// `classifier.reduction`.
     Reduction {
         /// Sum over labels, mean over documents.
@@ -151,11 +146,6 @@ macro_rules! sections {
 sections! {
     /// `[data]`.
     Data { path: String, format: Format, text: Text, max_tokens: usize, cache: String }
-    /// `[encoder]`.
-    Encoder {
-        kind: EncoderKind, dim: usize, hidden: Vec<usize>, dropout: f64, norm_epsilon: f64, init_scale: f64, tokenizer: String,
-        tokenizer_kind: crate::data::TokenizerKind, vocabulary: u32, lowercase: bool,
-    }
     /// `[classifier]`.
     Classifier {
         fan_in: usize, loss: Loss, reduction: Reduction, bias: bool, init_scale: f64, bias_init: BiasInit,
@@ -175,7 +165,7 @@ sections! {
     /// `[train]`.
     Train {
         epochs: u32, batch_size: usize, accumulate: usize, seed: u64, evaluate_every: u32, evaluate_on: EvaluateOn,
-        checkpoint_every: u64,
+        checkpoint_every: u64, clip_norm: f64,
     }
     /// `[evaluate]`.
     Evaluate { propensity_a: f64, propensity_b: f64, batch_size: usize, filter: bool }
@@ -225,17 +215,11 @@ impl Config {
         };
         let (e, c, r, t) = (&self.encoder, &self.classifier, &self.rewire, &self.train);
         at_least_one("data.max_tokens", self.data.max_tokens)?;
-        at_least_one("encoder.dim", e.dim)?;
-        for width in &e.hidden {
-            at_least_one("encoder.hidden", *width)?;
-        }
-        within("encoder.dropout", e.dropout, 0.0, 0.999, "0 or more and below 1")?;
-        within("encoder.norm_epsilon", e.norm_epsilon, f64::MIN_POSITIVE, 1.0, "above 0")?;
-        within("encoder.init_scale", e.init_scale, 0.0, 1e6, "0 or more")?;
-        at_least_one("encoder.vocabulary", e.vocabulary as usize)?;
+        e.check()?;
         at_least_one("classifier.fan_in", c.fan_in)?;
+        // A pretrained model's features are known when it is opened.
         let features = *e.hidden.last().unwrap_or(&e.dim);
-        if c.fan_in > features {
+        if e.kind == super::EncoderKind::Bag && c.fan_in > features {
             let message = format!("{} is more than the {features} features that the encoder gives", c.fan_in);
             return Err(Error::config("classifier.fan_in", message));
         }
@@ -255,6 +239,7 @@ impl Config {
         at_least_one("train.epochs", t.epochs as usize)?;
         at_least_one("train.batch_size", t.batch_size)?;
         at_least_one("train.accumulate", t.accumulate)?;
+        within("train.clip_norm", t.clip_norm, 0.0, 1e30, "0 (off) or more")?;
         let group = t.batch_size.saturating_mul(t.accumulate);
         within(
             "train.batch_size",

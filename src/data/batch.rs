@@ -16,33 +16,94 @@ pub fn epoch_order(seed: u64, epoch: u32, n: usize) -> Vec<u32> {
     order
 }
 
-/// B documents with T tokens in all, packed without padding, ready for the device.
+/// B documents of one optimizer step (or one ranking), in micro-batches: the pieces that an encoder takes at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// Document numbers in the split (or in the list of texts). \[B\]
     pub documents: Vec<u32>,
-    /// Token ids, document after document. \[T\]
-    pub tokens: Vec<u32>,
-    /// Where each row's tokens begin. \[B + 1\]
-    pub offsets: Vec<u32>,
     /// (label, row) of each true label, sorted by label, then row: a block of labels finds its own in one run.
     pub positives: Vec<[u32; 2]>,
-    /// The distinct token ids, ascending. \[U\]
+    /// The distinct token ids of all documents, ascending. \[U\]
     pub token_buckets: Vec<u32>,
-    /// Where the rows of each distinct token begin in `bucket_rows`. \[U + 1\]
+    /// The documents' tokens; rows go on from one to the next.
+    pub micro_batches: Vec<MicroBatch>,
+}
+
+/// Documents with T tokens in all, packed without padding, ready for the device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MicroBatch {
+    /// Row of its first document in the batch.
+    pub first_row: usize,
+    /// Tokens of its longest document.
+    pub longest: usize,
+    /// Token ids, document after document. \[T\]
+    pub tokens: Vec<u32>,
+    /// Where each document's tokens begin. [documents + 1]
+    pub offsets: Vec<u32>,
+    /// Where the occurrences of each of the batch's distinct tokens begin. \[U + 1\]
     pub bucket_offsets: Vec<u32>,
-    /// The row of each occurrence, by token, then ascending. \[T\]
+    /// The place in `tokens` of each occurrence, by token, then ascending. \[T\]
+    pub bucket_positions: Vec<u32>,
+    /// The document, counted from `first_row`, of each occurrence. \[T\]
     pub bucket_rows: Vec<u32>,
 }
 
+impl MicroBatch {
+    /// Number of documents.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.offsets.len().saturating_sub(1)
+    }
+
+    /// Whether there is no document.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn pack<'a>(first_row: usize, lists: impl Iterator<Item = &'a [u32]>) -> Self {
+        let mut packed = Self { first_row, offsets: vec![0], ..Self::default() };
+        for list in lists {
+            packed.longest = packed.longest.max(list.len());
+            packed.tokens.extend_from_slice(list);
+            packed.offsets.push(packed.tokens.len() as u32);
+        }
+        packed
+    }
+
+    /// Sorts the occurrences into the buckets of `distinct`, which holds every token, ascending.
+    fn fill_buckets(&mut self, distinct: &[u32]) {
+        let mut row = 0;
+        // (token, place, row): one sort groups by token and keeps places ascending.
+        let mut occurrences: Vec<(u64, u32)> = Vec::with_capacity(self.tokens.len());
+        for (place, &token) in self.tokens.iter().enumerate() {
+            while self.offsets[row + 1] as usize <= place {
+                row += 1;
+            }
+            occurrences.push((u64::from(token) << 32 | place as u64, row as u32));
+        }
+        occurrences.sort_unstable();
+        self.bucket_offsets = Vec::with_capacity(distinct.len() + 1);
+        let mut next = 0;
+        for &token in distinct {
+            self.bucket_offsets.push(next as u32);
+            next += occurrences[next..].iter().take_while(|(key, _)| (key >> 32) as u32 == token).count();
+        }
+        self.bucket_offsets.push(next as u32);
+        self.bucket_positions = occurrences.iter().map(|(key, _)| *key as u32).collect();
+        self.bucket_rows = occurrences.into_iter().map(|(_, row)| row).collect();
+    }
+}
+
 impl Batch {
-    /// The documents of `split` with these numbers, in this order.
+    /// The documents of `split` with these numbers, in this order, at most `micro_batch` of them in a micro-batch.
     ///
     /// # Panics
     /// If a number is not in the split.
     #[must_use]
-    pub fn assemble(split: &Split, documents: &[u32]) -> Self {
-        let mut batch = Self::from_token_lists(documents.iter().map(|&d| split.tokens(d as usize)));
+    pub fn assemble(split: &Split, documents: &[u32], micro_batch: usize) -> Self {
+        let lists: Vec<&[u32]> = documents.iter().map(|&d| split.tokens(d as usize)).collect();
+        let mut batch = Self::from_token_lists(&lists, micro_batch);
         batch.documents.clear();
         batch.documents.extend_from_slice(documents);
         for (row, &document) in documents.iter().enumerate() {
@@ -56,9 +117,10 @@ impl Batch {
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
-    pub fn from_texts(tokenizer: &Tokenizer, texts: &[&str]) -> Result<Self> {
+    pub fn from_texts(tokenizer: &Tokenizer, texts: &[&str], micro_batch: usize) -> Result<Self> {
         let encoded = texts.iter().map(|text| Ok(tokenizer.encode(text)?.ids)).collect::<Result<Vec<_>>>()?;
-        Ok(Self::from_token_lists(encoded.iter().map(Vec::as_slice)))
+        let lists: Vec<&[u32]> = encoded.iter().map(Vec::as_slice).collect();
+        Ok(Self::from_token_lists(&lists, micro_batch))
     }
 
     /// Number of documents B.
@@ -73,27 +135,42 @@ impl Batch {
         self.documents.is_empty()
     }
 
-    fn from_token_lists<'a>(lists: impl Iterator<Item = &'a [u32]>) -> Self {
-        let mut batch = Self { offsets: vec![0], ..Self::default() };
-        // (token, row) in one word each, so that one sort groups by token and keeps rows ascending.
-        let mut occurrences: Vec<u64> = Vec::new();
-        for (row, list) in lists.enumerate() {
-            batch.documents.push(row as u32);
-            batch.tokens.extend_from_slice(list);
-            batch.offsets.push(batch.tokens.len() as u32);
-            occurrences.extend(list.iter().map(|&token| u64::from(token) << 32 | row as u64));
+    /// The token ids of the document in this row.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[must_use]
+    pub fn tokens_of(&self, row: usize) -> &[u32] {
+        let micro =
+            self.micro_batches.iter().rfind(|micro| micro.first_row <= row).expect("a row of the batch");
+        let [begin, end] = [0, 1].map(|next| micro.offsets[row - micro.first_row + next] as usize);
+        &micro.tokens[begin..end]
+    }
+
+    /// Tokens of all documents, T.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        self.micro_batches.iter().map(|micro| micro.tokens.len()).sum()
+    }
+
+    fn from_token_lists(lists: &[&[u32]], micro_batch: usize) -> Self {
+        let micro_batch = micro_batch.max(1);
+        let mut micro_batches: Vec<MicroBatch> = lists
+            .chunks(micro_batch)
+            .enumerate()
+            .map(|(i, lists)| MicroBatch::pack(i * micro_batch, lists.iter().copied()))
+            .collect();
+        let mut token_buckets: Vec<u32> =
+            micro_batches.iter().flat_map(|micro| micro.tokens.iter().copied()).collect();
+        token_buckets.sort_unstable();
+        token_buckets.dedup();
+        micro_batches.iter_mut().for_each(|micro| micro.fill_buckets(&token_buckets));
+        Self {
+            documents: (0..lists.len() as u32).collect(),
+            positives: Vec::new(),
+            token_buckets,
+            micro_batches,
         }
-        occurrences.sort_unstable();
-        for (i, occurrence) in occurrences.iter().enumerate() {
-            let token = (occurrence >> 32) as u32;
-            if batch.token_buckets.last() != Some(&token) {
-                batch.token_buckets.push(token);
-                batch.bucket_offsets.push(i as u32);
-            }
-            batch.bucket_rows.push(*occurrence as u32);
-        }
-        batch.bucket_offsets.push(occurrences.len() as u32);
-        batch
     }
 }
 
@@ -150,16 +227,40 @@ mod tests {
 
     #[test]
     fn a_batch_by_hand() {
-        let batch = Batch::assemble(&split(), &[2, 1, 0]);
-        assert_eq!(batch.tokens, [2, 9, 4, 2, 4]);
-        assert_eq!(batch.offsets, [0, 2, 2, 5]);
+        let batch = Batch::assemble(&split(), &[2, 1, 0], 8);
         assert_eq!(batch.positives, [[1, 0], [1, 2], [7, 2]]);
         assert_eq!(batch.token_buckets, [2, 4, 9]);
-        assert_eq!(batch.bucket_offsets, [0, 2, 4, 5]);
-        assert_eq!(batch.bucket_rows, [0, 2, 2, 2, 0]);
         assert_eq!(batch.documents, [2, 1, 0]);
-        let none = Batch::assemble(&split(), &[1]);
-        assert_eq!((none.len(), none.offsets, none.bucket_offsets), (1, vec![0, 0], vec![0]));
+        assert_eq!(batch.tokens(), 5);
+        let whole = MicroBatch {
+            first_row: 0,
+            longest: 3,
+            tokens: vec![2, 9, 4, 2, 4],
+            offsets: vec![0, 2, 2, 5],
+            bucket_offsets: vec![0, 2, 4, 5],
+            bucket_positions: vec![0, 3, 2, 4, 1],
+            bucket_rows: vec![0, 2, 2, 2, 0],
+        };
+        assert_eq!(batch.micro_batches, [whole]);
+        let none = Batch::assemble(&split(), &[1], 1);
+        let [micro] = &none.micro_batches[..] else { panic!("{none:?}") };
+        assert_eq!((none.len(), &micro.offsets[..], &micro.bucket_offsets[..]), (1, &[0, 0][..], &[0][..]));
+    }
+
+    #[test]
+    fn micro_batches_share_the_distinct_tokens() {
+        let batch = Batch::assemble(&split(), &[0, 2, 3], 2);
+        assert_eq!(batch.token_buckets, [2, 4, 5, 9]);
+        assert_eq!(batch.positives, [[0, 2], [1, 0], [1, 1], [1, 2], [2, 2], [7, 0]]);
+        let [first, last] = &batch.micro_batches[..] else { panic!("{batch:?}") };
+        assert_eq!((first.first_row, first.len(), first.longest), (0, 2, 3));
+        assert_eq!((&first.tokens[..], &first.offsets[..]), (&[4, 2, 4, 2, 9][..], &[0, 3, 5][..]));
+        assert_eq!(first.bucket_offsets, [0, 2, 4, 4, 5]);
+        assert_eq!(first.bucket_positions, [1, 3, 0, 2, 4]);
+        assert_eq!(first.bucket_rows, [0, 1, 0, 0, 1]);
+        assert_eq!((last.first_row, last.len(), last.longest), (2, 1, 6));
+        assert_eq!(last.bucket_offsets, [0, 0, 0, 6, 6]);
+        assert_eq!(last.bucket_positions, [0, 1, 2, 3, 4, 5]);
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub mod tokenizer;
 mod train_bpe;
 pub mod train_tokenizer;
 
-pub use batch::{Batch, MaxSizes, epoch_order, max_sizes};
+pub use batch::{Batch, MaxSizes, MicroBatch, epoch_order, max_sizes};
 pub use dataset::{DataOptions, Dataset, Splits};
 pub use document::TextField;
 pub use labels::{LabelMap, LabelOrder};

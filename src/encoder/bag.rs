@@ -1,5 +1,6 @@
 //! Bag of tokens: mean of the embeddings, LayerNorm, optional hidden layers with GELU.
 
+use super::parameter::normal;
 use super::{Encoder, PackedTokens, Parameter};
 use crate::device::{Buffer, Device, Recording, Slice};
 use crate::error::{Error, Result};
@@ -9,7 +10,6 @@ use crate::kernels::{
     layer_norm_parameters, matmul, optimizer_step,
 };
 use crate::optimize::{Rates, Rule};
-use crate::random::{Purpose, unit, words};
 
 /// What a bag of tokens is made of.
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ impl Bag {
             parameter(device, &options, "encoder.norm.weight", vec![options.dim])?,
             parameter(device, &options, "encoder.norm.bias", vec![options.dim])?,
         ];
-        device.write(&parameters[1].values, 0, bytemuck::cast_slice(&vec![1.0_f32; options.dim]))?;
+        parameters[1].write(device, &vec![1.0; options.dim])?;
         for (i, pair) in widths.windows(2).enumerate() {
             let name = |what: &str| format!("encoder.hidden.{i}.{what}");
             parameters.push(parameter(device, &options, &name("weight"), vec![pair[1], pair[0]])?);
@@ -81,7 +81,7 @@ impl Bag {
             let scale = if stream == 0 { options.init_scale } else { 1.0 };
             let deviation = scale / (tensor.shape[1] as f32).sqrt();
             let values = normal(options.seed, stream as u32, tensor.len(), deviation);
-            device.write(&tensor.values, 0, bytemuck::cast_slice(&values))?;
+            tensor.write(device, &values)?;
         }
         let gradient_bytes = |tensor: &Parameter| match tensor.shape[..] {
             [vocabulary, dim] if vocabulary == options.vocabulary && tensor.name.contains("embedding") => {
@@ -124,31 +124,13 @@ impl Bag {
 }
 
 fn parameter(device: &Device, options: &BagOptions, name: &str, shape: Vec<usize>) -> Result<Parameter> {
-    let bytes = shape.iter().product::<usize>() as u64 * 4;
-    let state = |number| if options.rule.states() >= number { bytes } else { 0 };
-    Ok(Parameter {
-        values: device.allocate(name, bytes)?,
-        first: device.allocate(&format!("first moment of {name}"), state(1))?,
-        second: device.allocate(&format!("second moment of {name}"), state(2))?,
-        name: name.to_owned(),
-        shape,
-    })
+    Parameter::allocate(device, name.to_owned(), shape, Some(options.rule))
 }
 
-/// `count` normal numbers (Box–Muller) of a stream of the seed.
-fn normal(seed: u64, stream: u32, count: usize, deviation: f32) -> Vec<f32> {
-    let mut values = Vec::with_capacity(count + 3);
-    for i in 0..count.div_ceil(4) {
-        let words = words(seed, Purpose::EncoderInit, 0, i as u32, stream);
-        for pair in words.chunks_exact(2) {
-            // 1 - u lies in (0, 1], so that its logarithm is finite.
-            let radius = (-2.0 * (1.0 - f64::from(unit(pair[0]))).ln()).sqrt();
-            let (sine, cosine) = (std::f64::consts::TAU * f64::from(unit(pair[1]))).sin_cos();
-            values.extend([(radius * cosine) as f32 * deviation, (radius * sine) as f32 * deviation]);
-        }
-    }
-    values.truncate(count);
-    values
+/// A bag's activations are small: it takes a batch in one piece.
+fn whole(batch: &[PackedTokens]) -> &PackedTokens {
+    assert_eq!(batch.len(), 1, "a bag of tokens takes a batch in one micro-batch");
+    &batch[0]
 }
 
 impl Encoder for Bag {
@@ -156,8 +138,9 @@ impl Encoder for Bag {
         self.width(self.options.hidden.len())
     }
 
-    fn forward(&self, recording: &mut Recording, batch: &PackedTokens) -> Slice {
-        let (rows, dim) = (batch.batch, self.options.dim);
+    fn forward(&self, recording: &mut Recording, batch: &[PackedTokens], _step: Option<u64>) -> Slice {
+        let batch = whole(batch);
+        let (rows, dim) = (batch.documents, self.options.dim);
         let pooled = Slice::from(&self.pooled);
         let bindings = [&self.values(0), &batch.tokens, &batch.offsets, &pooled];
         recording.launch(bag_forward::launch(rows, batch.count, dim, bindings));
@@ -174,12 +157,13 @@ impl Encoder for Bag {
         (&self.outputs[self.options.hidden.len()]).into()
     }
 
-    fn feature_gradient(&self, _batch: usize) -> Slice {
+    fn feature_gradient(&self) -> Slice {
         (&self.doutputs[self.options.hidden.len()]).into()
     }
 
-    fn backward(&self, recording: &mut Recording, batch: &PackedTokens) {
-        let (rows, dim) = (batch.batch, self.options.dim);
+    fn backward(&self, recording: &mut Recording, batch: &[PackedTokens], _step: u64) {
+        let batch = whole(batch);
+        let (rows, dim) = (batch.documents, self.options.dim);
         for layer in (0..self.options.hidden.len()).rev() {
             let (k, n) = (self.width(layer), self.width(layer + 1));
             let [before, dbefore] = [&self.before_gelu[layer], &self.dbefore_gelu[layer]].map(Slice::from);
@@ -204,7 +188,8 @@ impl Encoder for Bag {
         recording.launch(embedding_gradient::launch(batch.unique, batch.count, dim, bindings));
     }
 
-    fn update(&self, recording: &mut Recording, batch: &PackedTokens, rates: Rates) {
+    fn update(&self, recording: &mut Recording, batch: &[PackedTokens], rates: Rates) {
+        let batch = whole(batch);
         let rule = self.options.rule;
         for (i, tensor) in self.parameters.iter().enumerate() {
             let [values, first, second] = [&tensor.values, &tensor.first, &tensor.second].map(Slice::from);

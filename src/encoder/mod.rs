@@ -1,20 +1,26 @@
 //! From packed tokens to features and back: what every text encoder offers, and the bag of tokens.
 
 mod bag;
+mod parameter;
 
 pub use bag::{Bag, BagOptions};
+pub use parameter::Parameter;
 
-use crate::device::{Buffer, Recording, Slice};
+use crate::device::{Recording, Slice};
 use crate::optimize::{Rates, Rule};
 
-/// A batch of packed sequences on the device: the real tokens one after the other, no padding.
+/// A micro-batch of packed sequences on the device: the real tokens one after the other, no padding.
 #[derive(Clone, Debug)]
 pub struct PackedTokens {
+    /// Row of its first document in the batch.
+    pub first_row: usize,
     /// Documents, B.
-    pub batch: usize,
+    pub documents: usize,
     /// Tokens, T.
     pub count: usize,
-    /// Different tokens, U; 0 where no gradient is wanted.
+    /// Tokens of the longest document.
+    pub longest: usize,
+    /// Different tokens in the whole batch, U.
     pub unique: usize,
     /// \[T\] u32.
     pub tokens: Slice,
@@ -24,55 +30,32 @@ pub struct PackedTokens {
     pub unique_tokens: Slice,
     /// [U + 1] u32, where the occurrences of each different token begin.
     pub bucket_offsets: Slice,
+    /// \[T\] u32, the place among the tokens of each occurrence.
+    pub bucket_positions: Slice,
     /// \[T\] u32, the document of each occurrence.
     pub bucket_rows: Slice,
 }
 
-/// A trained tensor with its optimizer states.
-#[derive(Clone)]
-pub struct Parameter {
-    /// Name in the model file.
-    pub name: String,
-    /// Shape, row-major.
-    pub shape: Vec<usize>,
-    /// Values, f32.
-    pub values: Buffer,
-    /// First optimizer state, if the rule has one.
-    pub first: Buffer,
-    /// Second optimizer state, if the rule has one.
-    pub second: Buffer,
-}
-
-impl Parameter {
-    /// Number of values.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    /// Whether there are no values.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
 /// A text encoder: packed sequences in, pooled features out, gradient back.
+///
+/// A batch comes in micro-batches. The features of all of them lie together, so that the classifier is swept once;
+/// only the activations of the last one need to be kept, since [`Encoder::backward`] may compute the others again.
 pub trait Encoder {
     /// Features that it gives, D.
     fn features(&self) -> usize;
 
-    /// Records the forward pass; the result is [B, D] f32.
-    fn forward(&self, recording: &mut Recording, batch: &PackedTokens) -> Slice;
+    /// Records the forward pass; the result is [B, D] f32. `step`: the optimizer step, from 0, that dropout depends
+    /// on; none in evaluation, which drops nothing.
+    fn forward(&self, recording: &mut Recording, batch: &[PackedTokens], step: Option<u64>) -> Slice;
 
     /// Where the gradient of the features is to be put before [`Encoder::backward`], [B, D] f32.
-    fn feature_gradient(&self, batch: usize) -> Slice;
+    fn feature_gradient(&self) -> Slice;
 
-    /// Records the backward pass of the batch that [`Encoder::forward`] was last recorded for.
-    fn backward(&self, recording: &mut Recording, batch: &PackedTokens);
+    /// Records the backward pass of the batch and step that [`Encoder::forward`] was last recorded for.
+    fn backward(&self, recording: &mut Recording, batch: &[PackedTokens], step: u64);
 
     /// Records one optimizer step with the gradients of the last backward pass.
-    fn update(&self, recording: &mut Recording, batch: &PackedTokens, rates: Rates);
+    fn update(&self, recording: &mut Recording, batch: &[PackedTokens], rates: Rates);
 
     /// The update rule that its states are for.
     fn rule(&self) -> Rule;

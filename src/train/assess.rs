@@ -52,7 +52,7 @@ pub fn assess(
     };
     // One batch is scored while the next is ranked.
     for documents in documents.chunks(batch_size) {
-        let batch = Batch::assemble(split, documents);
+        let batch = Batch::assemble(split, documents, model.micro_batch);
         let ranked = model.rank(device, &ranker, &batch, &|document| filter.of(document).to_vec())?;
         if let Some((documents, ranked)) = waiting.replace((documents, ranked)) {
             score(documents, ranked)?;

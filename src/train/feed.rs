@@ -1,7 +1,7 @@
 //! A batch on its way to the device: all inputs of a step in one buffer, filled by one copy.
 
 use crate::classifier::Positives;
-use crate::data::Batch;
+use crate::data::{Batch, Split, max_sizes};
 use crate::device::{Buffer, Device, Recording, SLICE_ALIGNMENT, Slice};
 use crate::encoder::PackedTokens;
 use crate::error::Result;
@@ -11,12 +11,61 @@ use crate::error::Result;
 pub struct FeedSizes {
     /// Documents.
     pub documents: usize,
+    /// Documents of a micro-batch: what the encoder takes at once.
+    pub micro_documents: usize,
     /// Tokens of all documents.
     pub tokens: usize,
+    /// Tokens of a micro-batch.
+    pub micro_tokens: usize,
     /// (label, document) pairs.
     pub positives: usize,
     /// Filtered labels of all documents.
     pub filtered: usize,
+}
+
+impl FeedSizes {
+    /// Room for any `documents` documents of a split, the encoder taking at most `micro_batch` of them at once.
+    #[must_use]
+    pub fn of_split(split: &Split, documents: usize, micro_batch: usize) -> Self {
+        let documents = documents.min(split.len()).max(1);
+        let micro_documents = micro_batch.min(documents);
+        let all = max_sizes(split, documents);
+        Self {
+            documents,
+            micro_documents,
+            tokens: all.tokens,
+            micro_tokens: max_sizes(split, micro_documents).tokens,
+            positives: all.positives,
+            filtered: 0,
+        }
+    }
+
+    /// Room for any `documents` documents of at most `max_tokens` tokens.
+    #[must_use]
+    pub fn of_documents(documents: usize, micro_batch: usize, max_tokens: usize) -> Self {
+        let micro_documents = micro_batch.min(documents);
+        Self {
+            documents,
+            micro_documents,
+            tokens: documents * max_tokens,
+            micro_tokens: micro_documents * max_tokens,
+            positives: 0,
+            filtered: 0,
+        }
+    }
+
+    /// Room for what either has room for.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            documents: self.documents.max(other.documents),
+            micro_documents: self.micro_documents.max(other.micro_documents),
+            tokens: self.tokens.max(other.tokens),
+            micro_tokens: self.micro_tokens.max(other.micro_tokens),
+            positives: self.positives.max(other.positives),
+            filtered: self.filtered.max(other.filtered),
+        }
+    }
 }
 
 /// The input buffer.
@@ -27,8 +76,8 @@ pub struct Feed {
 /// A batch in the buffer.
 #[derive(Clone, Debug)]
 pub struct Fed {
-    /// For the encoder.
-    pub tokens: PackedTokens,
+    /// For the encoder, its micro-batches.
+    pub tokens: Vec<PackedTokens>,
     /// For the classifier's training step.
     pub positives: Positives,
     /// [B + 1] u32 and the labels that ranking leaves out.
@@ -45,18 +94,12 @@ impl Feed {
     /// # Errors
     /// [`crate::Error::Device`] when memory runs out.
     pub fn new(device: &Device, sizes: FeedSizes) -> Result<Self> {
-        let (documents, tokens) = (sizes.documents, sizes.tokens);
-        let words = [
-            tokens,
-            documents + 1,
-            tokens,
-            tokens + 1,
-            tokens,
-            2 * sizes.positives,
-            documents + 1,
-            sizes.filtered,
-        ];
-        let bytes = words.into_iter().map(padded).sum();
+        let micro_batches = sizes.documents.div_ceil(sizes.micro_documents.max(1)).max(1);
+        // What all micro-batches have together, and what each rounds up to.
+        let shared = [3 * sizes.tokens, sizes.documents + micro_batches, micro_batches * (sizes.tokens + 1)];
+        let rounding = (5 * micro_batches) as u64 * padded(1);
+        let alone = [sizes.tokens, 2 * sizes.positives, sizes.documents + 1, sizes.filtered];
+        let bytes = shared.into_iter().chain(alone).map(padded).sum::<u64>() + rounding;
         Ok(Self { buffer: device.allocate("batch inputs", bytes)? })
     }
 
@@ -81,16 +124,24 @@ impl Feed {
             // Bindings are whole vectors of four words, empty ones too.
             self.buffer.range(at, (words.len().max(4).next_multiple_of(4) * 4) as u64)
         };
-        let tokens = PackedTokens {
-            batch: batch.len(),
-            count: batch.tokens.len(),
-            unique: batch.token_buckets.len(),
-            tokens: place(&batch.tokens),
-            offsets: place(&batch.offsets),
-            unique_tokens: place(&batch.token_buckets),
-            bucket_offsets: place(&batch.bucket_offsets),
-            bucket_rows: place(&batch.bucket_rows),
-        };
+        let unique_tokens = place(&batch.token_buckets);
+        let tokens = batch
+            .micro_batches
+            .iter()
+            .map(|micro| PackedTokens {
+                first_row: micro.first_row,
+                documents: micro.len(),
+                count: micro.tokens.len(),
+                longest: micro.longest,
+                unique: batch.token_buckets.len(),
+                tokens: place(&micro.tokens),
+                offsets: place(&micro.offsets),
+                unique_tokens: unique_tokens.clone(),
+                bucket_offsets: place(&micro.bucket_offsets),
+                bucket_positions: place(&micro.bucket_positions),
+                bucket_rows: place(&micro.bucket_rows),
+            })
+            .collect();
         let positives =
             Positives { count: batch.positives.len(), pairs: place(bytemuck::cast_slice(&batch.positives)) };
         let filter = [place(&filter_offsets), place(&filter_labels)];

@@ -15,7 +15,7 @@ mod trainer;
 pub use assess::{Assessment, assess, propensities};
 pub use calendar::Calendar;
 pub use feed::{Fed, Feed, FeedSizes};
-pub use model::{Model, ModelSizes, StepOutcome};
+pub use model::{EncoderSizes, Model, ModelSizes, StepOutcome, micro_batch};
 pub use model_folder::{LoadedModel, ModelInfo, load_model};
 pub use plan::{Plan, Purpose, megabytes, process_peak, sizes_without_data};
 pub use run_folder::{RunFolder, Start};

@@ -15,11 +15,21 @@ use crate::optimize::Optimizer;
 /// Losses of steps that are still on their way back.
 const LOSS_RING: usize = 64;
 
+/// What the data or the files decide about an encoder.
+#[derive(Clone, Copy, Debug)]
+pub enum EncoderSizes {
+    /// A bag of tokens.
+    Bag {
+        /// Tokens in the vocabulary.
+        vocabulary: usize,
+    },
+}
+
 /// What a model must have room for.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelSizes {
-    /// Tokens in the vocabulary.
-    pub vocabulary: usize,
+    /// The encoder.
+    pub encoder: EncoderSizes,
     /// Labels.
     pub labels: usize,
     /// Documents of the largest training step; 0 for a model that only ranks.
@@ -38,6 +48,8 @@ pub struct Model {
     pub encoder: Box<dyn Encoder>,
     /// From features to labels.
     pub classifier: FanIn,
+    /// Documents that the encoder takes at once.
+    pub micro_batch: usize,
     feed: Feed,
     x: Buffer,
     dx: Buffer,
@@ -49,6 +61,15 @@ pub struct StepOutcome {
     /// Documents of the step.
     pub documents: usize,
     loss: Ticket,
+}
+
+/// Documents that the encoder takes at once: all of a step, or one of the batches that it accumulates.
+#[must_use]
+pub fn micro_batch(config: &Config) -> usize {
+    match config.encoder.kind {
+        EncoderKind::Bag => usize::MAX,
+        EncoderKind::Transformer => config.train.batch_size,
+    }
 }
 
 impl StepOutcome {
@@ -84,11 +105,11 @@ impl Model {
         sizes: ModelSizes,
         classifier: fn(&Device, FanInOptions) -> Result<FanIn>,
     ) -> Result<Self> {
-        let encoder: Box<dyn Encoder> = match config.encoder.kind {
-            EncoderKind::Bag => Box::new(Bag::new(
+        let encoder: Box<dyn Encoder> = match sizes.encoder {
+            EncoderSizes::Bag { vocabulary } => Box::new(Bag::new(
                 device,
                 BagOptions {
-                    vocabulary: sizes.vocabulary,
+                    vocabulary,
                     dim: config.encoder.dim,
                     hidden: config.encoder.hidden.clone(),
                     norm_epsilon: config.encoder.norm_epsilon as f32,
@@ -118,6 +139,7 @@ impl Model {
         Ok(Self {
             classifier: classifier(device, options)?,
             encoder,
+            micro_batch: micro_batch(config),
             feed: Feed::new(device, sizes.feed)?,
             x: device.allocate("features", bytes)?,
             dx: device.allocate("gradient of the features", bytes)?,
@@ -151,7 +173,7 @@ impl Model {
             seed: config.train.seed,
             step: step as u32,
         };
-        let pooled = self.encoder.forward(&mut recording, &fed.tokens);
+        let pooled = self.encoder.forward(&mut recording, &fed.tokens, Some(step));
         recording.launch(dropout_columns::launch(batch.len(), features, dropout, &pooled, &x));
 
         let place = (step % LOSS_RING as u64) as usize;
@@ -171,9 +193,9 @@ impl Model {
         };
         self.classifier.record_step(&mut recording, &step_of_classifier);
 
-        let dfeatures = self.encoder.feature_gradient(batch.len());
+        let dfeatures = self.encoder.feature_gradient();
         recording.launch(dropout_columns_backward::launch(batch.len(), features, dropout, &dx, &dfeatures));
-        self.encoder.backward(&mut recording, &fed.tokens);
+        self.encoder.backward(&mut recording, &fed.tokens, step);
         self.encoder.update(&mut recording, &fed.tokens, encoder_optimizer.rates(step));
         let loss = recording.read_back(&loss_slot);
         device.submit(recording)?;
@@ -205,7 +227,7 @@ impl Model {
         let mut recording = Recording::new();
         let Fed { tokens, filter, .. } = self.feed.record(&mut recording, batch, filter);
         let x = self.columns(&self.x, batch.len());
-        let pooled = self.encoder.forward(&mut recording, &tokens);
+        let pooled = self.encoder.forward(&mut recording, &tokens, None);
         let features = self.encoder.features();
         recording.launch(dropout_columns::launch(batch.len(), features, Dropout::OFF, &pooled, &x));
         let [offsets, labels] = filter.each_ref();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::feed::FeedSizes;
-use super::model::{Model, ModelSizes};
+use super::model::{EncoderSizes, Model, ModelSizes};
 use super::stored::{Content, tensors};
 use crate::config::Config;
 use crate::data::{LabelMap, Tokenizer};
@@ -142,7 +142,7 @@ pub fn load_model(
     file.verify()?;
     let vocabulary = tokenizer.vocabulary() as usize;
     let sizes = ModelSizes {
-        vocabulary,
+        encoder: EncoderSizes::Bag { vocabulary },
         labels: labels.len(),
         train_batch: 0,
         feed: sizes(&config, &tokenizer)?,

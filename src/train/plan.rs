@@ -5,7 +5,8 @@
 use serde::Serialize;
 
 use super::calendar::Calendar;
-use super::model::{Model, ModelSizes};
+use super::feed::FeedSizes;
+use super::model::{EncoderSizes, Model, ModelSizes, micro_batch};
 use crate::classifier::Ranker;
 use crate::config::Config;
 use crate::device::{Device, DeviceKind, MemoryUse};
@@ -210,14 +211,12 @@ pub fn sizes_without_data(
     let train_batch = calendar.step_documents.min(documents);
     let batch = train_batch.max(config.evaluate.batch_size.min(documents));
     ModelSizes {
-        vocabulary,
+        encoder: EncoderSizes::Bag { vocabulary },
         labels,
         train_batch,
-        feed: super::feed::FeedSizes {
-            documents: batch,
-            tokens: batch * config.data.max_tokens,
+        feed: FeedSizes {
             positives: batch * labels_per_document,
-            filtered: 0,
+            ..FeedSizes::of_documents(batch, micro_batch(config), config.data.max_tokens)
         },
         bias_init: 0.0,
         max_block_rows: 0,

@@ -2,9 +2,9 @@
 
 use super::calendar::Calendar;
 use super::feed::FeedSizes;
-use super::model::ModelSizes;
+use super::model::{EncoderSizes, ModelSizes, micro_batch};
 use crate::config::{Config, EvaluateOn};
-use crate::data::{Dataset, Split, max_sizes};
+use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 
 /// Whether the data set has what the config asks for: to be known before a run folder is touched.
@@ -24,7 +24,7 @@ pub fn model_sizes(config: &Config, dataset: &Dataset, max_block_rows: usize) ->
     let labels = dataset.labels.len();
     let per_document = dataset.train.all_labels().len() as f64 / dataset.train.len().max(1) as f64;
     Ok(ModelSizes {
-        vocabulary: dataset.tokenizer.vocabulary() as usize,
+        encoder: EncoderSizes::Bag { vocabulary: dataset.tokenizer.vocabulary() as usize },
         labels,
         train_batch: calendar.step_documents.min(dataset.train.len()),
         feed: feed_sizes(config, dataset, &calendar, evaluated_split(config, dataset)?),
@@ -58,20 +58,10 @@ fn feed_sizes(
     calendar: &Calendar,
     evaluated: Option<(&Split, &str)>,
 ) -> FeedSizes {
-    let train_batch = calendar.step_documents.min(dataset.train.len());
-    let train = max_sizes(&dataset.train, train_batch);
-    let mut sizes = FeedSizes {
-        documents: train_batch,
-        tokens: train.tokens,
-        positives: train.positives,
-        filtered: dataset.filter.len(),
-    };
+    let micro_batch = micro_batch(config);
+    let mut sizes = FeedSizes::of_split(&dataset.train, calendar.step_documents, micro_batch);
     if let Some((split, _)) = evaluated {
-        let batch = config.evaluate.batch_size.min(split.len());
-        let largest = max_sizes(split, batch);
-        sizes.documents = sizes.documents.max(batch);
-        sizes.tokens = sizes.tokens.max(largest.tokens);
-        sizes.positives = sizes.positives.max(largest.positives);
+        sizes = sizes.max(FeedSizes::of_split(split, config.evaluate.batch_size, micro_batch));
     }
-    sizes
+    FeedSizes { filtered: dataset.filter.len(), ..sizes }
 }

@@ -227,7 +227,7 @@ impl<'a> Trainer<'a> {
                     self.o.folder.path().display()
                 )));
             }
-            let batch = Batch::assemble(&dataset.train, documents);
+            let batch = Batch::assemble(&dataset.train, documents, self.model.micro_batch);
             let [encoder, classifier] = self.optimizers.each_ref();
             let step = self.progress.step;
             let outcome =
