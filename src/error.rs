@@ -60,6 +60,14 @@ pub enum Error {
         /// What is wrong and what to do.
         message: String,
     },
+    /// A file could not be fetched from the network.
+    #[error("downloading {url}: {message}")]
+    Download {
+        /// What was asked for.
+        url: String,
+        /// What went wrong and what to do.
+        message: String,
+    },
     /// The loss became NaN or infinite.
     #[error("{0}")]
     Diverged(String),
@@ -96,13 +104,13 @@ impl Error {
     }
 
     /// The exit code of the program: 2 what the user wrote (command line, config, data), 3 the device,
-    /// 4 a diverged loss, 5 files that cannot be read, written or trusted, 130 interrupted.
+    /// 4 a diverged loss, 5 files that cannot be read, written, downloaded or trusted, 130 interrupted.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Line { .. } | Self::Data { .. } | Self::Config { .. } | Self::Usage(_) => 2,
             Self::Device(_) => 3,
             Self::Diverged(_) => 4,
-            Self::Io { .. } | Self::Artefact { .. } => 5,
+            Self::Io { .. } | Self::Artefact { .. } | Self::Download { .. } => 5,
             Self::Interrupted(_) => 130,
         }
     }

@@ -12,6 +12,9 @@ use super::{BEFORE_DATA_SUM, BETWEEN_SUMS, DATA_SUM_AT, Dtype, HEADER_SUM_AT, ME
 use crate::device::map_file;
 use crate::error::{Error, Result};
 
+/// JSON takes up to sixteen times its size when parsed; the header of a thousand tensors has some 150 kB.
+const HEADER_LIMIT: usize = 16 << 20;
+
 /// An open safetensors file, mapped into memory: opening reads only the header.
 #[derive(Debug)]
 pub struct TensorFile {
@@ -54,7 +57,9 @@ impl TensorFile {
         let file = File::open(path).map_err(Error::io("reading", path))?;
         let map = map_file(&file).map_err(Error::io("reading", path))?;
         let (data_at, metadata, entries) = parse(&map).map_err(|what| {
-            let message = format!("this is no intact safetensors file: {what}; restore it or write it again");
+            let message = format!(
+                "this is no intact safetensors file: {what}; restore it, or write or download it again"
+            );
             Error::artefact(path, message)
         })?;
         Ok(Self { path: path.to_path_buf(), map, data_at, metadata, entries })
@@ -108,6 +113,18 @@ impl TensorFile {
     /// The names of all tensors, in alphabetical order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
+    }
+
+    /// Where the file is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether there is a tensor of that name.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
     }
 
     /// One tensor.
@@ -198,6 +215,9 @@ fn parse(file: &[u8]) -> Result<Parsed, String> {
     let header = usize::try_from(length).ok().and_then(|length| rest.get(..length));
     let header =
         header.ok_or_else(|| format!("its header should have {length} bytes, the file has fewer"))?;
+    if header.len() > HEADER_LIMIT {
+        return Err(format!("its header has {length} bytes, more than any model needs"));
+    }
     let data_bytes = rest.len() - header.len();
     let header: Map<String, Value> =
         serde_json::from_slice(header).map_err(|error| format!("its header is not JSON ({error})"))?;
