@@ -2,27 +2,20 @@
 //
 // An invocation owns one element of the features.
 //!import linear
-//!import random
+//!import dropout
 
 const WORKGROUP: u32 = 64u;
 
 struct Params {
+    @size(32) dropout: Dropout, // uniform buffers want what follows a struct at a multiple of 16
     batch: u32,
     features: u32,
     columns: u32,
-    drop_below: u32, // a word below this drops: p * 2^32
-    scale: f32,      // 1 / (1 - p)
-    step: u32,
-    seed_low: u32,
-    seed_high: u32,
 }
 var<immediate> params: Params;
 
 @group(0) @binding(0) var<storage, read> dx: array<f32>;              // [D, columns]
 @group(0) @binding(1) var<storage, read_write> dfeatures: array<f32>; // [B, D]
-
-// Purpose::Dropout of src/random.rs
-const DROPOUT: u32 = 4u;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -36,11 +29,5 @@ fn main(
     }
     let b = element / params.features;
     let d = element - b * params.features;
-    var value = dx[d * params.columns + b];
-    if params.drop_below > 0u {
-        let counter = vec4<u32>(element / 4u, 0u, params.step, DROPOUT);
-        let words = philox(counter, vec2<u32>(params.seed_low, params.seed_high));
-        value = select(value * params.scale, 0.0, words[element % 4u] < params.drop_below);
-    }
-    dfeatures[element] = value;
+    dfeatures[element] = dropped_element(params.dropout, dx[d * params.columns + b], element);
 }

@@ -3,8 +3,7 @@
 //   y[b,h] = (x[b,h] - mean_b) * rstd_b * gamma[h] + beta[h],   rstd_b = 1 / sqrt(variance_b + epsilon)
 //
 // A workgroup owns one row: lanes sum strides of it, then the lanes are added as a tree.
-
-const LANES: u32 = 64u;
+//!import row_sum
 
 struct Params {
     rows: u32,
@@ -18,22 +17,6 @@ var<immediate> params: Params;
 @group(0) @binding(2) var<storage, read> beta: array<f32>;        // [H]
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;     // [B, H]
 @group(0) @binding(4) var<storage, read_write> stats: array<f32>; // [B, 2]: mean, rstd
-
-var<workgroup> partial: array<f32, LANES>;
-
-fn row_sum(local: u32, value: f32) -> f32 {
-    partial[local] = value;
-    workgroupBarrier();
-    for (var width = LANES / 2u; width > 0u; width /= 2u) {
-        if local < width {
-            partial[local] += partial[local + width];
-        }
-        workgroupBarrier();
-    }
-    let sum = partial[0];
-    workgroupBarrier();
-    return sum;
-}
 
 @compute @workgroup_size(LANES)
 fn main(

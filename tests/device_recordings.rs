@@ -22,7 +22,7 @@ fn uploads_launches_clears_and_reads_keep_their_order() {
             let mut recording = Recording::new();
             recording.upload(&matrix, 0, bytemuck::cast_slice(&values).to_vec());
             recording.clear(sums.range(0, 4 * columns as u64));
-            recording.launch(column_sum::launch(rows, columns, &matrix.whole(), &sums.whole()));
+            recording.launch(column_sum::launch(rows, columns, &matrix.whole(), &sums.whole(), false));
             let before = recording.read_back(&sums.range(0, 4 * columns as u64));
             recording.upload(&sums, 0, bytemuck::bytes_of(&-1.0_f32).to_vec());
             let after = recording.read_back(&sums.range(0, 4));
@@ -47,8 +47,9 @@ fn launches_of_one_recording_have_their_own_parameters() {
     for (engine, device) in all().filter(|(_, device)| !device.runs_fused()) {
         let matrix = upload(device, &[1.0_f32; 64]);
         let outputs = [1, 2, 3].map(|_| writable(device, &[0.0_f32; 4]));
-        let launch =
-            |rows, columns, to: usize| column_sum::launch(rows, columns, &matrix, &outputs[to].whole());
+        let launch = |rows, columns, to: usize| {
+            column_sum::launch(rows, columns, &matrix, &outputs[to].whole(), false)
+        };
         let mut recording = Recording::new();
         recording.launch(launch(5, 1, 0));
         let members = vec![launch(9, 0, 1), launch(7, 2, 1)];
@@ -70,7 +71,7 @@ fn ranges_of_a_buffer_are_bound_where_they_begin() {
         let sums = writable(device, &vec![0.0_f32; 3 * floats]);
         let mut recording = Recording::new();
         let to = sums.range(2 * SLICE_ALIGNMENT, 8);
-        recording.launch(column_sum::launch(2, 2, &matrix, &to));
+        recording.launch(column_sum::launch(2, 2, &matrix, &to, false));
         device.submit(recording).unwrap();
         let mut want = vec![0.0; 3 * floats];
         want[2 * floats..][..2].copy_from_slice(&[2.0, 4.0]);
@@ -107,6 +108,6 @@ fn a_buffer_to_write_is_given_once() {
     let device = Device::cpu(DeviceOptions::default()).unwrap();
     let buffer = writable(&device, &[0.0_f32; 4]);
     let mut recording = Recording::new();
-    recording.launch(column_sum::launch(1, 1, &buffer.whole(), &buffer.whole()));
+    recording.launch(column_sum::launch(1, 1, &buffer.whole(), &buffer.whole(), false));
     assert!(device.submit(recording).is_err());
 }

@@ -2,12 +2,11 @@
 
 mod support;
 
-use regrow::kernels::dropout_columns::Dropout;
-use regrow::kernels::matmul::Layout;
+use regrow::kernels::dropout::Dropout;
 use regrow::kernels::optimizer::Rule;
 use regrow::kernels::{
     bag_forward, column_sum, columns_of, dropout_columns, dropout_columns_backward, embedding_gradient,
-    embedding_update, gelu, layer_norm, layer_norm_backward, layer_norm_parameters, matmul, optimizer_step,
+    embedding_update, layer_norm, layer_norm_backward, layer_norm_parameters, optimizer_step,
 };
 use regrow::random::{Purpose, words};
 use support::device::{
@@ -20,44 +19,13 @@ fn f64s(values: &[f32]) -> Vec<f64> {
 }
 
 #[test]
-fn products_in_every_layout() {
-    let sizes = [[1, 1, 1], [7, 3, 5], [33, 65, 17], [64, 64, 64], [65, 33, 70], [2, 130, 3]];
-    for (seed, [m, n, k]) in sizes.into_iter().enumerate() {
-        let mut numbers = Numbers::new(seed as u64);
-        let (a, b, bias) = (numbers.floats(m * k, 1.0), numbers.floats(k * n, 1.0), numbers.floats(n, 1.0));
-        for layout in [Layout::Nn, Layout::Nt, Layout::Tn] {
-            for with_bias in [false, true] {
-                let case = format!("{layout:?} product of {m}, {n}, {k}, bias {with_bias}");
-                let got = compare(&case, |device| {
-                    let [a, b, bias] = [&a, &b, &bias].map(|values| upload(device, values));
-                    let c = garbage(device, m * n);
-                    let bias = with_bias.then_some(&bias);
-                    run(device, [matmul::launch([m, n, k], layout, &a, &b, bias, &c.whole())]);
-                    Outputs::of(device).close("c", &c, m * n, k + 1)
-                });
-                let element = |i: usize, j: usize| {
-                    let term = |t: usize| {
-                        let a = if layout == Layout::Tn { a[t * m + i] } else { a[i * k + t] };
-                        let b = if layout == Layout::Nt { b[j * k + t] } else { b[t * n + j] };
-                        f64::from(a) * f64::from(b)
-                    };
-                    (0..k).map(term).sum::<f64>() + if with_bias { f64::from(bias[j]) } else { 0.0 }
-                };
-                let truth: Vec<f64> = (0..m * n).map(|at| element(at / n, at % n)).collect();
-                assert_close(&case, got.floats("c"), &truth, sum_tolerance(k + 1, &truth));
-            }
-        }
-    }
-}
-
-#[test]
 fn column_sums() {
     for (rows, columns) in [(1, 1), (7, 65), (33, 3), (130, 70)] {
         let matrix = Numbers::new(rows as u64).floats(rows * columns, 1.0);
         let case = format!("column sums of {rows} x {columns}");
         let got = compare(&case, |device| {
             let sums = garbage(device, columns);
-            run(device, [column_sum::launch(rows, columns, &upload(device, &matrix), &sums.whole())]);
+            run(device, [column_sum::launch(rows, columns, &upload(device, &matrix), &sums.whole(), false)]);
             Outputs::of(device).close("sums", &sums, columns, rows)
         });
         let sum = |c: usize| matrix.chunks(columns).map(|row| f64::from(row[c])).sum();
@@ -82,6 +50,14 @@ fn norm(x: &[f64], gamma: &[f32], beta: &[f32]) -> (Vec<f64>, f64, f64) {
     )
 }
 
+/// How far the gradient of a norm's input may be off: 4 ulps for each of about `hidden` terms, of the largest that
+/// may cancel.
+fn norm_gradient_tolerance(rows: &[f64], hidden: usize, gamma: &[f32], dy: &[f32]) -> f64 {
+    let rstd = rows.chunks(hidden).map(|row| norm(row, gamma, gamma).2).fold(0.0, f64::max);
+    let terms = dy.iter().zip(gamma.iter().cycle()).map(|(dy, gamma)| f64::from(dy * gamma));
+    sum_tolerance(hidden + 4, &terms.map(|g| rstd * g).collect::<Vec<_>>())
+}
+
 #[test]
 fn layer_norm_and_its_gradients() {
     for (rows, hidden) in [(1, 2), (7, 33), (33, 64), (16, 65), (65, 130)] {
@@ -91,6 +67,7 @@ fn layer_norm_and_its_gradients() {
         x.iter_mut().take(hidden).for_each(|x| *x += 10.0);
         let (gamma, beta) = (numbers.floats(hidden, 1.0), numbers.floats(hidden, 1.0));
         let dy = numbers.floats(rows * hidden, 1.0);
+        let tolerance = norm_gradient_tolerance(&f64s(&x), hidden, &gamma, &dy);
         let case = format!("layer norm of {rows} x {hidden}");
         let got = compare(&case, |device| {
             let tensors = [&x, &gamma, &beta, &dy].map(|values| upload(device, values));
@@ -104,13 +81,18 @@ fn layer_norm_and_its_gradients() {
                 [
                     layer_norm::launch(rows, hidden, EPSILON, [x, gamma, beta, &y.whole(), &s]),
                     layer_norm_backward::launch(rows, hidden, [x, &s, gamma, dy, &dx.whole()]),
-                    layer_norm_parameters::launch(rows, hidden, [x, &s, dy, &dgamma.whole(), &dbeta.whole()]),
+                    layer_norm_parameters::launch(
+                        rows,
+                        hidden,
+                        [x, &s, dy, &dgamma.whole(), &dbeta.whole()],
+                        false,
+                    ),
                 ],
             );
             Outputs::of(device)
                 .close("y", &y, rows * hidden, hidden)
                 .close("stats", &stats, rows * 2, hidden)
-                .close("dx", &dx, rows * hidden, hidden)
+                .within("dx", &dx, rows * hidden, tolerance)
                 .close("dgamma", &dgamma, hidden, rows + hidden)
                 .close("dbeta", &dbeta, hidden, rows)
         });
@@ -138,46 +120,6 @@ fn layer_norm_and_its_gradients() {
             assert_close(&format!("{case}, {name}"), got.floats(name), &truth, tolerance);
         }
     }
-}
-
-/// erf by its series without alternating signs, good to 1e-15 for |x| < 6.
-fn erf(x: f64) -> f64 {
-    let (mut term, mut sum, mut n) = (x, x, 0.0);
-    while f64::abs(term) > 1e-17 * f64::abs(sum) {
-        n += 1.0;
-        term *= 2.0 * x * x / (2.0 * n + 1.0);
-        sum += term;
-    }
-    if x == 0.0 { 0.0 } else { 2.0 / std::f64::consts::PI.sqrt() * (-x * x).exp() * sum }
-}
-
-#[test]
-fn gelu_and_its_gradient() {
-    let mut x = Numbers::new(1).floats(500, 6.0);
-    x.extend([0.0, -0.0, 1.0, -1.0, 2.0, 0.5, -3.0, 20.0, -20.0]);
-    let dout = Numbers::new(2).floats(x.len(), 1.0);
-    for count in [1, 7, 65, x.len()] {
-        let got = compare(&format!("gelu of {count}"), |device| {
-            let [x, dout] = [&x, &dout].map(|values| upload(device, values));
-            let (out, dx) = (garbage(device, count), garbage(device, count));
-            run(
-                device,
-                [gelu::forward(count, &x, &out.whole()), gelu::backward(count, &x, &dout, &dx.whole())],
-            );
-            Outputs::of(device).within("out", &out, count, 2e-6).within("dx", &dx, count, 2e-6)
-        });
-        // The approximation of erf is wrong by up to 1.5e-7, which x multiplies.
-        for (i, (out, dx)) in got.floats("out").iter().zip(got.floats("dx")).enumerate() {
-            let (x, dout) = (f64::from(x[i]), f64::from(dout[i]));
-            let phi = if x.abs() < 6.0 { 0.5 * (1.0 + erf(x / 2.0_f64.sqrt())) } else { f64::from(x > 0.0) };
-            let density = (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
-            let tolerance = 5e-7 * x.abs().max(1.0);
-            assert_close(&format!("gelu({x})"), &[*out], &[x * phi], tolerance);
-            assert_close(&format!("gelu'({x})"), &[*dx], &[dout * (phi + x * density)], tolerance);
-        }
-    }
-    // From a table of the normal distribution.
-    assert!((erf(std::f64::consts::FRAC_1_SQRT_2) - 0.682_689_492_137_085_9).abs() < 1e-14);
 }
 
 /// Documents over a vocabulary: (tokens, offsets [B + 1]); the second document is empty.
@@ -336,7 +278,7 @@ fn dropout_keeps_the_same_elements_there_and_back() {
         let from = Numbers::new(features as u64).floats(batch * features, 1.0);
         let back = Numbers::new(7).floats(features * columns, 1.0);
         for probability in [0.0, 0.5, 0.1] {
-            let dropout = Dropout { probability, seed: 0x1234_5678_9abc_def0, step: 77 };
+            let dropout = Dropout { probability, seed: 0x1234_5678_9abc_def0, step: 77, stream: 0 };
             let case = format!("dropout {probability} of {batch} x {features}");
             let got = compare(&case, |device| {
                 let (x, dfeatures) = (garbage(device, features * columns), garbage(device, batch * features));
@@ -381,7 +323,7 @@ fn dropout_keeps_the_same_elements_there_and_back() {
     let (_, device) = engines()[0];
     let masks = [0, 1].map(|step| {
         let x = garbage(device, 64 * 16);
-        let dropout = Dropout { probability: 0.5, seed: 1, step };
+        let dropout = Dropout { probability: 0.5, seed: 1, step, stream: 0 };
         let ones = upload(device, &[1.0_f32; 16 * 64]);
         run(device, [dropout_columns::launch(16, 64, dropout, &ones, &x.whole())]);
         device.read_vec::<u32>(&x, 64 * 16).unwrap()

@@ -4,11 +4,15 @@ use naga::back::{hlsl, msl, spv};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy, Layouter};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ResourceBinding, StorageAccess, TypeInner};
-use regrow::device::{Access, Device, DeviceOptions, Kernel, Launch, Slice, shader};
-use regrow::kernels::dropout_columns::Dropout;
+use regrow::device::{Access, Cooperative, Device, DeviceOptions, Kernel, Launch, Slice, shader};
+use regrow::kernels::activation::Activation;
+use regrow::kernels::attention::Attention;
+use regrow::kernels::dropout::Dropout;
 use regrow::kernels::fan_in_dlogits::{Block, Loss};
 use regrow::kernels::matmul::Layout;
 use regrow::kernels::optimizer::{Rates, Rule};
+use regrow::kernels::pool::{Place, PoolKind};
+use regrow::kernels::products::{Epilogue, Product};
 use regrow::kernels::rewire_histogram::Digit;
 use regrow::kernels::rewire_regrow::Growth;
 use regrow::kernels::*;
@@ -29,11 +33,19 @@ fn parse(kernel: &'static Kernel, constants: &[(&'static str, u32)], immediates:
     let module = naga::front::wgsl::parse_str(&text)
         .unwrap_or_else(|error| panic!("{name}, parsing:\n{}", error.emit_to_string(&text)));
     // The floor: the fallback must do without any capability.
-    let capabilities = if immediates { Capabilities::IMMEDIATES } else { Capabilities::empty() };
+    let mut capabilities = if immediates { Capabilities::IMMEDIATES } else { Capabilities::empty() };
+    if cooperative(kernel) {
+        capabilities |= Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16;
+    }
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .unwrap_or_else(|error| panic!("{name}, validating:\n{}", error.emit_to_string(&text)));
     Parsed { kernel, name, module, info }
+}
+
+/// Kernels that run only where the adapter has cooperative matrices.
+fn cooperative(kernel: &Kernel) -> bool {
+    kernel.name.starts_with("matmul_cooperative")
 }
 
 /// Every kernel in every variant, with immediates and without.
@@ -108,7 +120,7 @@ fn to_metal(shader: &Parsed, checked: bool) {
     resources.insert(UNIFORM, target(20, false));
     let entry = msl::EntryPointResources { resources, immediates_buffer: Some(20), sizes_buffer: Some(21) };
     let options = msl::Options {
-        lang_version: (2, 0),
+        lang_version: if cooperative(shader.kernel) { (2, 3) } else { (2, 0) },
         per_entry_point_map: msl::EntryPointResourceMap::from([("main".to_owned(), entry)]),
         fake_missing_bindings: false,
         bounds_check_policies: bounds(policy),
@@ -165,7 +177,10 @@ fn every_variant_translates_for_every_backend() {
         for checked in [true, false] {
             to_spirv(&shader, checked);
             to_metal(&shader, checked);
-            to_hlsl(&shader, checked);
+            // Direct3D has no cooperative matrices.
+            if !cooperative(shader.kernel) {
+                to_hlsl(&shader, checked);
+            }
         }
     }
 }
@@ -221,31 +236,57 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
     let (rule, rates) = (Rule::AdamW, Rates::default());
     let growth = Growth { features: 4, bound: 1.0, seed: 1, step: 1, first_wiring: false, states: 2 };
     let digit = Digit { shift: 24, prefix: 0, equal_score: None };
+    let place = Place { first_row: 0, width: 1, first_column: 0 };
+    let attention =
+        Attention { documents: 1, tokens: 1, heads: 1, head_size: 1, max_length: 1, dropout: Dropout::OFF };
     let mut launches = vec![
+        attention_delta::launch(attention, s, s, s),
+        attention_forward::launch(attention, s, s, s, s, s, s),
+        attention_key_value_gradient::keys(attention, [s; 7], s),
+        attention_query_gradient::launch(attention, [s; 7], s),
+        activation::forward(Activation::Gelu, 1, s, s),
+        activation::backward(Activation::Relu, 1, s, s, s, None),
+        activation::backward(Activation::GeluTanh, 1, s, s, s, Some(s)),
+        add_norm::launch(1, 1, 1e-5, Dropout::OFF, [s; 7]),
         bag_forward::launch(1, 1, 1, [s; 4]),
         bias_update::launch(block, rule, rates, [s; 4]),
-        column_sum::launch(1, 1, s, s),
+        clip_factor::launch(1, 1.0, s, s),
+        column_sum::launch(1, 1, s, s, false),
         dropout_columns::launch(1, 1, Dropout::OFF, s, s),
         dropout_columns_backward::launch(1, 1, Dropout::OFF, s, s),
+        dropout_rows::launch(1, Dropout::OFF, s, s),
+        embed_tokens::launch(1, 1, 1, 0, [s; 6], false),
         embedding_gradient::launch(1, 1, 1, [s; 5]),
         embedding_update::launch(1, 1, 1, rule, rates, [s; 5]),
         fan_in_dlogits::launch(block, Some(Loss::Bce), 1.0, 0, [s; 7]),
         fan_in_feature_gradient::launch(block, 4, [s; 5]),
         fan_in_top_k::launch(block, 5, [s; 8]),
         fan_in_update::launch(block, rule, rates, [s; 6]),
-        gelu::forward(1, s, s),
-        gelu::backward(1, s, s, s),
         layer_norm::launch(1, 1, 1e-5, [s; 5]),
         layer_norm_backward::launch(1, 1, [s; 5]),
-        layer_norm_parameters::launch(1, 1, [s; 5]),
+        layer_norm_parameters::launch(1, 1, [s; 5], true),
         loss_sum::launch(1, 0, 1.0, s, s),
-        matmul::launch([1; 3], Layout::Nt, s, s, Some(s), s),
+        matmul_maximum::launch(1, s, s),
         optimizer_step::launch(1, rule, rates, [s; 4]),
+        pool::forward(PoolKind::Mean, 1, 1, 1, place, s, s, s),
+        pool::backward(PoolKind::First, 1, 1, 1, place, s, s, s, true),
+        position_gradient::launch(1, 1, 1, 1, 0, [s; 3], false),
         rewire_histogram::launch(block, digit, s, s),
         rewire_mask::launch(block, rewire_mask::Rule::PerRow(1), s, s),
         rewire_regrow::launch(block, growth, [s; 7]),
+        scale_by::launch(1, s, s),
+        square_sum::launch(1, s, s, 0),
+        token_gradient::launch(1, 1, [s; 4], false),
         top_k_merge::launch(16, 1, 5, true, [s; 4]),
     ];
+    let activation = Activation::Gelu;
+    for epilogue in [Epilogue::Bias(s), Epilogue::BiasActivation { bias: s, activation, activated: s }] {
+        let product =
+            Product { sizes: [1; 3], layout: Layout::Nt, a: s, b: s, c: s, epilogue, gradient: false };
+        launches.extend([matmul::launch(&product), matmul_tiled::launch(8, &product)]);
+        let matrices = [8, 16].map(|size| Cooperative { size, subgroup: 32 });
+        launches.extend(matrices.map(|matrices| matmul_cooperative::launch(matrices, &product, s)));
+    }
     launches.extend(inverted_index::launches(block, 4, [s; 4]));
     launches
 }

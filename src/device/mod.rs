@@ -3,6 +3,7 @@
 //! A step is recorded once, as data ([`Recording`]): kernels with their typed arguments. The GPU engine encodes it
 //! for wgpu, the CPU engine runs each kernel's twin on threads. This room knows no mathematics.
 
+mod buffer;
 mod cpu;
 pub mod dense;
 mod gpu;
@@ -13,8 +14,10 @@ pub mod shader;
 
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
-pub use gpu::adapters::{AdapterSummary, list_adapters};
+use crate::error::Result;
+pub use buffer::{Buffer, SLICE_ALIGNMENT, Slice};
+use buffer::{BufferInner, Storage, foreign};
+pub use gpu::adapters::{AdapterSummary, Cooperative, list_adapters};
 use ledger::Ledger;
 pub use ledger::{BufferUse, MemoryUse};
 pub use mapped::map_file;
@@ -80,7 +83,7 @@ impl Device {
     /// name. Without a name: a discrete GPU, an integrated one, another one, else the CPU; never software Vulkan.
     ///
     /// # Errors
-    /// [`Error::Device`] when nothing matches (the message lists what there is) or the driver refuses.
+    /// [`crate::Error::Device`] when nothing matches (the message lists what there is) or the driver refuses.
     pub fn open(wanted: Option<&str>, options: DeviceOptions) -> Result<Self> {
         match wanted {
             Some(name) if name.eq_ignore_ascii_case("cpu") => Self::cpu(options),
@@ -98,7 +101,7 @@ impl Device {
     /// Opens the CPU engine.
     ///
     /// # Errors
-    /// [`Error::Device`] when its threads cannot be started.
+    /// [`crate::Error::Device`] when its threads cannot be started.
     pub fn cpu(options: DeviceOptions) -> Result<Self> {
         let engine = cpu::CpuEngine::new(options)?;
         let name = format!("CPU ({} threads, {})", engine.threads(), cpu::instruction_set());
@@ -108,7 +111,7 @@ impl Device {
     /// Opens a wgpu adapter by number or part of its name; `None` takes the first of any kind, software included.
     ///
     /// # Errors
-    /// [`Error::Device`] when nothing matches or the driver refuses.
+    /// [`crate::Error::Device`] when nothing matches or the driver refuses.
     pub fn gpu(wanted: Option<&str>, options: DeviceOptions) -> Result<Self> {
         let adapter = gpu::adapters::find(wanted)?;
         Ok(Self::from_gpu(gpu::GpuEngine::new(&adapter, options)?))
@@ -163,6 +166,15 @@ impl Device {
         }
     }
 
+    /// The cooperative matrices that kernels can use here, if any.
+    #[must_use]
+    pub fn cooperative(&self) -> Option<Cooperative> {
+        match &self.engine {
+            Engine::Gpu(engine) => engine.cooperative(),
+            Engine::Cpu(_) | Engine::Plan { .. } => None,
+        }
+    }
+
     /// The most bytes that one buffer may have here: the binding limit of the adapter.
     #[must_use]
     pub fn max_buffer_bytes(&self) -> u64 {
@@ -176,7 +188,7 @@ impl Device {
     /// Makes a zeroed buffer of at least `bytes` bytes (rounded up to 16).
     ///
     /// # Errors
-    /// [`Error::Device`] when the device has not that much memory; the message names the buffer.
+    /// [`crate::Error::Device`] when the device has not that much memory; the message names the buffer.
     pub fn allocate(&self, label: &str, bytes: u64) -> Result<Buffer> {
         let bytes = bytes.max(1).next_multiple_of(16);
         let storage = match &self.engine {
@@ -209,7 +221,7 @@ impl Device {
     /// Overwrites `data.len()` bytes (a multiple of 4) from byte `offset` on, before whatever is submitted next.
     ///
     /// # Errors
-    /// [`Error::Device`] when the device is lost.
+    /// [`crate::Error::Device`] when the device is lost.
     pub fn write(&self, buffer: &Buffer, offset: u64, data: &[u8]) -> Result<()> {
         buffer.check_range(offset, data.len() as u64);
         match (&self.engine, &buffer.0.storage) {
@@ -223,7 +235,7 @@ impl Device {
     /// Runs a recording. On a GPU this returns as soon as the work is queued.
     ///
     /// # Errors
-    /// [`Error::Device`] when a shader does not compile, memory runs out, or the device is lost.
+    /// [`crate::Error::Device`] when a shader does not compile, memory runs out, or the device is lost.
     pub fn submit(&self, recording: Recording) -> Result<()> {
         match &self.engine {
             Engine::Cpu(engine) => engine.run(recording),
@@ -238,7 +250,7 @@ impl Device {
     /// Waits for all that was submitted and reads `bytes` bytes from byte `offset` on.
     ///
     /// # Errors
-    /// [`Error::Device`] when the device is lost.
+    /// [`crate::Error::Device`] when the device is lost.
     pub fn read(&self, buffer: &Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
         let mut recording = Recording::new();
         let ticket = recording.read_back(&buffer.range(offset, bytes));
@@ -262,7 +274,7 @@ impl Device {
     /// Waits for the readback behind `ticket`.
     ///
     /// # Errors
-    /// [`Error::Device`] when the device is lost.
+    /// [`crate::Error::Device`] when the device is lost.
     pub fn collect(&self, ticket: Ticket) -> Result<Vec<u8>> {
         match &self.engine {
             Engine::Cpu(_) | Engine::Plan { .. } => ticket.take_ready(),
@@ -273,7 +285,7 @@ impl Device {
     /// Waits until everything submitted has run.
     ///
     /// # Errors
-    /// [`Error::Device`] when the device is lost.
+    /// [`crate::Error::Device`] when the device is lost.
     pub fn wait(&self) -> Result<()> {
         match &self.engine {
             Engine::Cpu(_) | Engine::Plan { .. } => Ok(()),
@@ -298,102 +310,3 @@ pub fn quiet_drivers() {
 
 /// Blocks of label-sized tensors stay below this on the CPU too: a block is the unit of work there as well.
 const CPU_BLOCK_BYTES: u64 = 128 << 20;
-
-fn foreign(buffer: &Buffer) -> Error {
-    Error::Device(format!("buffer `{}` belongs to another device", buffer.label()))
-}
-
-/// Memory on a device, shared by whoever holds a clone.
-#[derive(Clone)]
-pub struct Buffer(Arc<BufferInner>);
-
-struct BufferInner {
-    bytes: u64,
-    label: String,
-    storage: Storage,
-    ledger: Arc<Ledger>,
-}
-
-enum Storage {
-    Cpu(cpu::Words),
-    Gpu(gpu::GpuBuffer),
-    Planned,
-}
-
-impl Drop for BufferInner {
-    fn drop(&mut self) {
-        self.ledger.remove(&self.label, self.bytes);
-    }
-}
-
-impl Buffer {
-    /// Size in bytes, a multiple of 16.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.0.bytes
-    }
-
-    /// What the buffer is for, as messages name it.
-    #[must_use]
-    pub fn label(&self) -> &str {
-        &self.0.label
-    }
-
-    /// The whole buffer as an argument of a launch.
-    #[must_use]
-    pub fn whole(&self) -> Slice {
-        Slice { buffer: self.clone(), offset: 0, bytes: self.bytes() }
-    }
-
-    /// A range in bytes; as a launch's argument its offset must be a multiple of [`SLICE_ALIGNMENT`].
-    ///
-    /// # Panics
-    /// When the range ends beyond the buffer or is not made of whole words.
-    #[must_use]
-    pub fn range(&self, offset: u64, bytes: u64) -> Slice {
-        self.check_range(offset, bytes);
-        Slice { buffer: self.clone(), offset, bytes }
-    }
-
-    fn check_range(&self, offset: u64, bytes: u64) {
-        assert!(
-            offset.is_multiple_of(4)
-                && bytes.is_multiple_of(4)
-                && offset.checked_add(bytes).is_some_and(|end| end <= self.bytes()),
-            "range {offset}+{bytes} of buffer `{}` of {} bytes",
-            self.label(),
-            self.bytes()
-        );
-    }
-}
-
-impl std::fmt::Debug for Buffer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} ({} bytes)", self.label(), self.bytes())
-    }
-}
-
-/// Offsets of slices that are bound to kernels are multiples of this (the largest minimum of any adapter).
-pub const SLICE_ALIGNMENT: u64 = 256;
-
-/// A range of a buffer.
-#[derive(Clone, Debug)]
-pub struct Slice {
-    buffer: Buffer,
-    offset: u64,
-    bytes: u64,
-}
-
-impl Slice {
-    /// Size in bytes.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-}
-
-impl From<&Buffer> for Slice {
-    fn from(buffer: &Buffer) -> Self {
-        buffer.whole()
-    }
-}

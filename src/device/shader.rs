@@ -17,10 +17,27 @@ const UNIFORM: &str = "@group(1) @binding(0) var<uniform> params: Params;";
 
 /// What shaders may import, by name.
 const SHARED: &[(&str, &str)] = &[
+    ("activation", include_str!("../../shaders/shared/activation.wgsl")),
+    ("dropout", include_str!("../../shaders/shared/dropout.wgsl")),
+    ("documents", include_str!("../../shaders/shared/documents.wgsl")),
+    ("row_sum", include_str!("../../shaders/shared/row_sum.wgsl")),
     ("linear", include_str!("../../shaders/shared/linear.wgsl")),
     ("random", include_str!("../../shaders/shared/random.wgsl")),
     ("optimizer", include_str!("../../shaders/shared/optimizer.wgsl")),
+    ("attention", include_str!("../../shaders/shared/attention.wgsl")),
     ("fan_in", include_str!("../../shaders/shared/fan_in.wgsl")),
+    ("activation", include_str!("../../shaders/shared/activation.wgsl")),
+    ("product", include_str!("../../shaders/shared/product.wgsl")),
+    ("product_quads", include_str!("../../shaders/shared/product_quads.wgsl")),
+    ("product_store", include_str!("../../shaders/shared/product_store.wgsl")),
+    ("product_activate", include_str!("../../shaders/shared/product_activate.wgsl")),
+    ("finish_quad", include_str!("../../shaders/shared/finish_quad.wgsl")),
+    ("product_floor", include_str!("../../shaders/shared/product_floor.wgsl")),
+    ("product_scale", include_str!("../../shaders/shared/product_scale.wgsl")),
+    ("product_cooperative", include_str!("../../shaders/shared/product_cooperative.wgsl")),
+    ("cooperative_8", include_str!("../../shaders/shared/cooperative_8.wgsl")),
+    ("cooperative_16", include_str!("../../shaders/shared/cooperative_16.wgsl")),
+    ("product_tiled", include_str!("../../shaders/shared/product_tiled.wgsl")),
 ];
 
 /// The WGSL text of a kernel in one variant, complete by itself.

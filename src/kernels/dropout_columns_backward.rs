@@ -2,7 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::dropout_columns::{Dropout, Params};
+use super::dropout::Dropout;
+use super::dropout_columns::{CHUNK, Params};
+use super::vector::vectorised;
 use super::{WORKGROUP, workgroups};
 use crate::device::{Access, Kernel, Launch, Slice, TwinCall, words_of};
 
@@ -21,7 +23,7 @@ pub fn launch(batch: usize, features: usize, dropout: Dropout, dx: &Slice, dfeat
         kernel: &KERNEL,
         constants: vec![("WORKGROUP", WORKGROUP)],
         bindings: vec![dx.clone(), dfeatures.clone()],
-        params: words_of(&dropout.params(batch, features)),
+        params: words_of(&Params::new(batch, features, dropout)),
         workgroups: workgroups(features * batch),
         work: (features * batch * 40) as u64,
     }
@@ -32,14 +34,16 @@ fn twin(call: &mut TwinCall<'_>) {
     let (features, columns) = (p.features as usize, p.columns as usize);
     let dx = call.read::<f32>(0);
     let dfeatures = &mut call.write::<f32>(1)[..p.batch as usize * features];
-    dfeatures.par_chunks_mut(1024).enumerate().for_each(|(chunk, out)| {
-        for (i, out) in out.chunks_mut(4).enumerate() {
-            let first = chunk * 1024 + i * 4;
-            let factors = p.factors(first as u32);
-            for (j, (out, factor)) in out.iter_mut().zip(factors).enumerate() {
-                let (b, d) = ((first + j) / features, (first + j) % features);
-                *out = if factor == 0.0 { 0.0 } else { dx[d * columns + b] * factor };
-            }
+    dfeatures.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, out)| {
+        let first = chunk * CHUNK;
+        let mut back = [0.0; CHUNK];
+        for (i, back) in back[..out.len()].iter_mut().enumerate() {
+            let (b, d) = ((first + i) / features, (first + i) % features);
+            *back = dx[d * columns + b];
         }
+        vectorised(
+            #[inline(always)]
+            || p.dropout.mask.drop_into(first as u32, &back[..out.len()], out),
+        );
     });
 }

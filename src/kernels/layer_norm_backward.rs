@@ -1,8 +1,9 @@
 //! Gradient of LayerNorm with respect to its input: see `shaders/layer_norm_backward.wgsl`.
 
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::layer_norm::LANES;
+use super::layer_norm::{LANES, sum_of};
 use crate::device::{Access, Kernel, Launch, Slice, TwinCall, words_of};
 
 #[repr(C)]
@@ -36,22 +37,43 @@ pub fn launch(rows: usize, hidden: usize, [x, stats, gamma, dy, dx]: [&Slice; 5]
 fn twin(call: &mut TwinCall<'_>) {
     let p: Params = call.params();
     let (x, stats) = (call.read::<f32>(0), call.read::<f32>(1));
-    let (gamma, dy) = (call.read::<f32>(2), call.read::<f32>(3));
     let hidden = p.hidden as usize;
+    let (gamma, dy) = (&call.read::<f32>(2)[..hidden], call.read::<f32>(3));
     let dx = &mut call.write::<f32>(4)[..p.rows as usize * hidden];
-    dx.par_chunks_mut(hidden).enumerate().for_each(|(row, dx)| {
-        let (x, dy) = (&x[row * hidden..][..hidden], &dy[row * hidden..][..hidden]);
+    let rows = dx.par_chunks_mut(hidden).zip(x.par_chunks(hidden)).zip(dy.par_chunks(hidden));
+    rows.enumerate().with_min_len(8).for_each(|(row, ((dx, x), dy))| {
         let (mean, rstd) = (stats[row * 2], stats[row * 2 + 1]);
-        let (mut sum, mut sum_xhat) = (0.0, 0.0);
-        for h in 0..hidden {
-            let g = dy[h] * gamma[h];
-            sum += g;
-            sum_xhat += g * (x[h] - mean) * rstd;
-        }
-        let (mean_g, mean_g_xhat) = (sum / hidden as f32, sum_xhat / hidden as f32);
-        for h in 0..hidden {
-            let xhat = (x[h] - mean) * rstd;
-            dx[h] = rstd * (dy[h] * gamma[h] - mean_g - xhat * mean_g_xhat);
-        }
+        pulp::Arch::new().dispatch(Row { x, mean, rstd, gamma, dy, dx });
     });
+}
+
+/// One row of the gradient.
+struct Row<'a> {
+    x: &'a [f32],
+    mean: f32,
+    rstd: f32,
+    gamma: &'a [f32],
+    dy: &'a [f32],
+    dx: &'a mut [f32],
+}
+
+impl WithSimd for Row<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { x, mean, rstd, gamma, dy, dx } = self;
+        // dy · γ lies in dx for a while.
+        for ((dx, dy), gamma) in dx.iter_mut().zip(dy).zip(gamma) {
+            *dx = dy * gamma;
+        }
+        let (count, means, rstds) = (x.len() as f32, simd.splat_f32s(mean), simd.splat_f32s(rstd));
+        let mean_g = sum_of(simd, (dx, x), |g, _| g, |g, _| g) / count;
+        let vector = |g, x| simd.mul_f32s(simd.mul_f32s(g, simd.sub_f32s(x, means)), rstds);
+        let mean_g_xhat = sum_of(simd, (dx, x), vector, |g, x| g * (x - mean) * rstd) / count;
+        for (dx, x) in dx.iter_mut().zip(x) {
+            let xhat = (x - mean) * rstd;
+            *dx = rstd * (*dx - mean_g - xhat * mean_g_xhat);
+        }
+    }
 }

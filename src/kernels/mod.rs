@@ -7,11 +7,23 @@
 //! Software Vulkan (llvmpipe) ends all loops of an invocation after 65,535 iterations together and says nothing:
 //! work is cut so that invocations of usual sizes stay below.
 
+pub mod activation;
+pub mod add_norm;
+pub mod attention;
+pub mod attention_delta;
+pub mod attention_forward;
+pub mod attention_key_value_gradient;
+pub mod attention_query_gradient;
+mod attention_sweep;
 pub mod bag_forward;
 pub mod bias_update;
+pub mod clip_factor;
 pub mod column_sum;
+pub mod dropout;
 pub mod dropout_columns;
 pub mod dropout_columns_backward;
+pub mod dropout_rows;
+pub mod embed_tokens;
 pub mod embedding_gradient;
 pub mod embedding_update;
 pub mod fan_in_dlogits;
@@ -19,18 +31,28 @@ pub mod fan_in_feature_gradient;
 pub mod fan_in_sweep;
 pub mod fan_in_top_k;
 pub mod fan_in_update;
-pub mod gelu;
 pub mod inverted_index;
 pub mod layer_norm;
 pub mod layer_norm_backward;
 pub mod layer_norm_parameters;
 pub mod loss_sum;
 pub mod matmul;
+pub mod matmul_choice;
+pub mod matmul_cooperative;
+pub mod matmul_maximum;
+pub mod matmul_tiled;
 pub mod optimizer;
 pub mod optimizer_step;
+pub mod pool;
+pub mod position_gradient;
+pub mod products;
+
 pub mod rewire_histogram;
 pub mod rewire_mask;
 pub mod rewire_regrow;
+pub mod scale_by;
+pub mod square_sum;
+pub mod token_gradient;
 pub mod top_k_merge;
 mod vector;
 
@@ -61,18 +83,27 @@ pub(crate) fn workgroups(lanes: usize) -> u32 {
 
 /// Every kernel, for validation and dumps.
 pub const ALL: &[&Kernel] = &[
+    &activation::KERNEL,
+    &activation::AGAIN,
+    &add_norm::KERNEL,
+    &attention_delta::KERNEL,
+    &attention_forward::KERNEL,
+    &attention_key_value_gradient::KERNEL,
+    &attention_query_gradient::KERNEL,
     &bag_forward::KERNEL,
     &bias_update::KERNEL,
+    &clip_factor::KERNEL,
     &column_sum::KERNEL,
     &dropout_columns::KERNEL,
     &dropout_columns_backward::KERNEL,
+    &dropout_rows::KERNEL,
+    &embed_tokens::KERNEL,
     &embedding_gradient::KERNEL,
     &embedding_update::KERNEL,
     &fan_in_dlogits::KERNEL,
     &fan_in_feature_gradient::KERNEL,
     &fan_in_top_k::KERNEL,
     &fan_in_update::KERNEL,
-    &gelu::KERNEL,
     &inverted_index::COUNT,
     &inverted_index::SCAN,
     &inverted_index::OFFSETS,
@@ -82,9 +113,23 @@ pub const ALL: &[&Kernel] = &[
     &layer_norm_parameters::KERNEL,
     &loss_sum::KERNEL,
     &matmul::KERNEL,
+    &matmul::ACTIVATED,
+    &matmul_cooperative::EIGHT,
+    &matmul_cooperative::EIGHT_ACTIVATED,
+    &matmul_cooperative::SIXTEEN,
+    &matmul_cooperative::SIXTEEN_ACTIVATED,
+    &matmul_maximum::KERNEL,
+    &matmul_tiled::KERNEL,
+    &matmul_tiled::ACTIVATED,
     &optimizer_step::KERNEL,
+    &pool::KERNEL,
+    &pool::BACKWARD,
+    &position_gradient::KERNEL,
     &rewire_histogram::KERNEL,
     &rewire_mask::KERNEL,
     &rewire_regrow::KERNEL,
+    &scale_by::KERNEL,
+    &square_sum::KERNEL,
+    &token_gradient::KERNEL,
     &top_k_merge::KERNEL,
 ];

@@ -1,5 +1,7 @@
 //! Inner loops compiled for the vector instructions of this very processor, chosen at run time.
 
+use pulp::Simd;
+
 /// Runs `op` compiled for the best instruction set there is. What it calls must be `#[inline(always)]`.
 #[inline]
 pub(crate) fn vectorised<R>(op: impl FnOnce() -> R) -> R {
@@ -35,9 +37,166 @@ pub(crate) fn exp_negative(x: f32) -> f32 {
     p * f32::from_bits((exponent << 23) as u32)
 }
 
+/// `n` vectors from `at` on, as an array: with its length known, sums over it stay in registers.
+#[inline(always)]
+fn run<T, const N: usize>(x: &[T], at: usize) -> &[T; N] {
+    x[at..].first_chunk().expect("the operands of a product hold all its elements")
+}
+
+/// A matrix of which single numbers are read: element (i, k) lies at `i · stride + k`, or, transposed, at
+/// `k · stride + i`.
+#[derive(Clone, Copy)]
+pub(crate) struct Left<'a> {
+    pub(crate) numbers: &'a [f32],
+    pub(crate) stride: usize,
+    pub(crate) transposed: bool,
+}
+
+/// c [m, width] = a [m, k] · b [k, width], or c += with `add`. Rows of b begin every `b_stride` vectors, those of c
+/// one after the other `c_stride` vectors apart; `width` counts vectors.
+#[inline(always)]
+pub(crate) fn product<S: Simd>(
+    simd: S,
+    [m, width, k]: [usize; 3],
+    a: Left<'_>,
+    (b, b_stride): (&[S::f32s], usize),
+    (c, c_stride): (&mut [S::f32s], usize),
+    add: bool,
+) {
+    let mut x = 0;
+    while x + 2 <= width {
+        columns::<S, 2>(simd, m, x, k, a, (b, b_stride), (c, c_stride), add);
+        x += 2;
+    }
+    if x < width {
+        columns::<S, 1>(simd, m, x, k, a, (b, b_stride), (c, c_stride), add);
+    }
+}
+
+#[inline(always)]
+fn columns<S: Simd, const C: usize>(
+    simd: S,
+    m: usize,
+    x: usize,
+    k: usize,
+    a: Left<'_>,
+    b: (&[S::f32s], usize),
+    (c, c_stride): (&mut [S::f32s], usize),
+    add: bool,
+) {
+    let mut row = 0;
+    // Sixteen sums fill half of the 32 registers of AVX-512, eight half of the 16 of AVX2.
+    if S::F32_LANES >= 16 {
+        while row + 8 <= m {
+            tile::<S, 8, C>(simd, [row, x, k], a, b, (c, c_stride), add);
+            row += 8;
+        }
+    }
+    while row + 4 <= m {
+        tile::<S, 4, C>(simd, [row, x, k], a, b, (c, c_stride), add);
+        row += 4;
+    }
+    while row < m {
+        tile::<S, 1, C>(simd, [row, x, k], a, b, (c, c_stride), add);
+        row += 1;
+    }
+}
+
+/// `R` rows and `C` vectors of a product, in registers.
+#[inline(always)]
+fn tile<S: Simd, const R: usize, const C: usize>(
+    simd: S,
+    [row, x, k]: [usize; 3],
+    a: Left<'_>,
+    (b, b_stride): (&[S::f32s], usize),
+    (c, c_stride): (&mut [S::f32s], usize),
+    add: bool,
+) {
+    let mut sums = [[simd.splat_f32s(0.0); C]; R];
+    if add {
+        for (r, sums) in sums.iter_mut().enumerate() {
+            *sums = *run(c, (row + r) * c_stride + x);
+        }
+    }
+    if a.transposed {
+        for k in 0..k {
+            let b = run::<_, C>(b, k * b_stride + x);
+            let a = run::<_, R>(a.numbers, k * a.stride + row);
+            for (sums, a) in sums.iter_mut().zip(a) {
+                let a = simd.splat_f32s(*a);
+                for n in 0..C {
+                    sums[n] = simd.mul_add_e_f32s(a, b[n], sums[n]);
+                }
+            }
+        }
+    } else {
+        let rows: [&[f32]; R] = std::array::from_fn(|r| &a.numbers[(row + r) * a.stride..][..k]);
+        for k in 0..k {
+            let b = run::<_, C>(b, k * b_stride + x);
+            for (sums, row) in sums.iter_mut().zip(&rows) {
+                let a = simd.splat_f32s(row[k]);
+                for n in 0..C {
+                    sums[n] = simd.mul_add_e_f32s(a, b[n], sums[n]);
+                }
+            }
+        }
+    }
+    for r in 0..R {
+        c[(row + r) * c_stride + x..][..C].copy_from_slice(&sums[r]);
+    }
+}
+
+/// Inner product of two slices of the same length.
+#[inline(always)]
+pub(crate) fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
+    let ((a, a_rest), (b, b_rest)) = (S::as_simd_f32s(a), S::as_simd_f32s(b));
+    let mut sum = simd.splat_f32s(0.0);
+    for (a, b) in a.iter().zip(b) {
+        sum = simd.mul_add_e_f32s(*a, *b, sum);
+    }
+    a_rest.iter().zip(b_rest).fold(simd.reduce_sum_f32s(sum), |sum, (a, b)| sum + a * b)
+}
+
+/// Counters that [`philox`] takes at once.
+pub(crate) const DRAWN: usize = 16;
+
+/// The four words of Philox4x32-10 for each of the counters (`first` + `more[i]`, `rest`): as [`crate::random::philox`],
+/// in a form that vectorises.
+#[inline(always)]
+pub(crate) fn philox(
+    first: u32,
+    more: &[u32; DRAWN],
+    rest: [u32; 3],
+    [mut k0, mut k1]: [u32; 2],
+    words: &mut [u32; 4 * DRAWN],
+) {
+    // Words in 64 bits each, whose upper halves hold anything: a product of two words is one instruction then.
+    const LOW: u64 = 0xffff_ffff;
+    let mut c0 = more.map(|more| u64::from(first.wrapping_add(more)));
+    let [mut c1, mut c2, mut c3] = rest.map(|word| [u64::from(word); DRAWN]);
+    for _ in 0..10 {
+        for i in 0..DRAWN {
+            let p0 = (c0[i] & LOW) * 0xD251_1F53;
+            let p1 = (c2[i] & LOW) * 0xCD9E_8D57;
+            c0[i] = (p1 >> 32) ^ c1[i] ^ u64::from(k0);
+            c2[i] = (p0 >> 32) ^ c3[i] ^ u64::from(k1);
+            c1[i] = p1;
+            c3[i] = p0;
+        }
+        k0 = k0.wrapping_add(0x9E37_79B9);
+        k1 = k1.wrapping_add(0xBB67_AE85);
+    }
+    for i in 0..DRAWN {
+        words[4 * i] = c0[i] as u32;
+        words[4 * i + 1] = c1[i] as u32;
+        words[4 * i + 2] = c2[i] as u32;
+        words[4 * i + 3] = c3[i] as u32;
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::exp_negative;
+    use super::{DRAWN, exp_negative, philox};
 
     #[test]
     fn exp_negative_is_exp() {
@@ -48,5 +207,17 @@ mod tests {
         }
         assert!(exp_negative(f32::NAN).is_nan());
         assert!(exp_negative(f32::NEG_INFINITY) < 1e-37);
+    }
+
+    #[test]
+    fn philox_is_philox() {
+        let more = std::array::from_fn(|i| (i * i) as u32);
+        let (first, rest, key) = (u32::MAX - 20, [5, 77, 4], [0x9abc_def0, 0x1234_5678]);
+        let mut words = [0; 4 * DRAWN];
+        philox(first, &more, rest, key, &mut words);
+        for (words, more) in words.chunks(4).zip(more) {
+            let counter = [first.wrapping_add(more), rest[0], rest[1], rest[2]];
+            assert_eq!(words, crate::random::philox(counter, key));
+        }
     }
 }

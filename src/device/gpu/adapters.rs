@@ -30,6 +30,8 @@ pub struct AdapterSummary {
     pub subgroup_size: [u32; 2],
     /// Bytes of immediates; 0 means that launch parameters go through a uniform buffer.
     pub immediate_bytes: u32,
+    /// Cooperative matrices, which make products of the encoder fast.
+    pub cooperative: Option<Cooperative>,
     /// Optional features that regrow uses here.
     pub features_used: Vec<String>,
     /// Optional features that regrow would use and that this adapter lacks.
@@ -43,6 +45,43 @@ const OPTIONAL: &[(&str, wgpu::Features)] = &[("immediates", wgpu::Features::IMM
 pub(super) fn features_to_use(adapter: &wgpu::Adapter) -> wgpu::Features {
     OPTIONAL.iter().map(|(_, feature)| *feature).fold(wgpu::Features::empty(), |all, one| all | one)
         & adapter.features()
+}
+
+/// Square matrices that a subgroup multiplies together: f16 · f16 + f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Cooperative {
+    /// Rows and columns: 8 or 16.
+    pub size: u32,
+    /// Invocations of a subgroup.
+    pub subgroup: u32,
+}
+
+/// What an adapter needs for [`Cooperative`].
+pub(super) const COOPERATIVE_FEATURES: wgpu::Features =
+    wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SHADER_F16);
+
+/// The largest cooperative matrices that WGSL can name and `adapter` has, where a subgroup has one known size.
+pub(super) fn cooperative_of(adapter: &wgpu::Adapter) -> Option<Cooperative> {
+    let info = adapter.get_info();
+    let subgroup = match (info.backend, info.subgroup_min_size, info.subgroup_max_size) {
+        // Metal tells a range; all Apple GPUs run 32.
+        (wgpu::Backend::Metal, ..) => 32,
+        (_, smallest, largest) if smallest == largest => smallest,
+        _ => return None,
+    };
+    let fits = adapter.features().contains(COOPERATIVE_FEATURES)
+        && matches!(subgroup, 4..=64)
+        && adapter.limits().max_compute_invocations_per_workgroup >= 4 * subgroup;
+    let half_times_half = |p: &wgpu::CooperativeMatrixProperties| {
+        let types = (p.ab_type, p.cr_type);
+        types == (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32)
+            && p.m_size == p.n_size
+            && p.n_size == p.k_size
+            && matches!(p.m_size, 8 | 16)
+    };
+    let listed = if fits { adapter.cooperative_matrix_properties() } else { Vec::new() };
+    let size = listed.into_iter().filter(half_times_half).map(|p| p.m_size).max()?;
+    Some(Cooperative { size, subgroup })
 }
 
 /// The limits that every kernel's floor variant fits into.
@@ -106,6 +145,7 @@ pub(super) fn summarize(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary
         } else {
             0
         },
+        cooperative: cooperative_of(adapter),
         features_used: names(used),
         features_missing: names(missing),
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::recording::{Command, Launch, ReadSlot};
 use super::{Buffer, DeviceOptions, Recording, Slice, Storage, Ticket, foreign};
 use crate::error::{Error, Result};
-use adapters::AdapterSummary;
+use adapters::{AdapterSummary, Cooperative};
 use pipelines::Pipelines;
 use staging::StagingRing;
 
@@ -95,12 +95,22 @@ impl GpuEngine {
         if !options.immediates {
             features.remove(wgpu::Features::IMMEDIATES);
         }
+        let mut experimental = wgpu::ExperimentalFeatures::disabled();
+        if adapters::cooperative_of(adapter).is_some() {
+            features |= adapters::COOPERATIVE_FEATURES;
+            #[expect(unsafe_code, reason = "the one experimental feature is checked before it is used")]
+            // SAFETY: only shaders of our own use cooperative matrices, none before its results on this adapter have
+            // been compared with the CPU's.
+            unsafe {
+                experimental = wgpu::ExperimentalFeatures::enabled();
+            }
+        }
         let limits = adapter.limits();
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("regrow"),
             required_features: features,
             required_limits: limits.clone(),
-            experimental_features: wgpu::ExperimentalFeatures::disabled(),
+            experimental_features: experimental,
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             trace: wgpu::Trace::Off,
         }))
@@ -140,6 +150,10 @@ impl GpuEngine {
 
     pub(super) fn summary(&self) -> &AdapterSummary {
         &self.summary
+    }
+
+    pub(super) fn cooperative(&self) -> Option<Cooperative> {
+        self.summary.cooperative
     }
 
     pub(super) fn max_binding_bytes(&self) -> u64 {

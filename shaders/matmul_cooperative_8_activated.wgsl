@@ -1,0 +1,7 @@
+// Product of two matrices by cooperative matrices of 8 x 8, with bias, and its activation.
+enable f16;
+enable wgpu_cooperative_matrix;
+//!import cooperative_8
+//!import product
+//!import product_activate
+//!import product_cooperative
