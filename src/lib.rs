@@ -61,6 +61,7 @@ pub mod evaluate;
 pub mod files;
 pub mod kernels;
 pub mod optimize;
+pub mod pretrained;
 pub mod random;
 pub mod train;
 

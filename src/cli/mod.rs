@@ -2,6 +2,7 @@
 
 mod demo;
 mod devices;
+mod encode;
 mod evaluate;
 mod open;
 mod plan;
@@ -50,6 +51,8 @@ enum Verb {
     Evaluate(evaluate::EvaluateArgs),
     /// Rank the labels of texts: lines or JSON lines in, JSON lines out
     Predict(predict::PredictArgs),
+    /// Write the features of texts, so that a classifier alone can be trained on them
+    Encode(encode::EncodeArgs),
     /// Write every shader in every variant as complete WGSL
     Shaders(shaders::ShadersArgs),
 }
@@ -115,6 +118,7 @@ impl Verb {
             Self::Plan(args) => args.run(),
             Self::Evaluate(args) => args.run(),
             Self::Predict(args) => args.run(),
+            Self::Encode(args) => args.run(),
             Self::Shaders(args) => args.run(),
         }
     }

@@ -2,14 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::progress::DataProgress;
+use super::progress::{DataProgress, DownloadProgress};
 use super::say;
-use crate::config::{Config, Format, Text};
+use crate::config::{Config, EncoderKind, Format, Text};
 use crate::data::{
-    DataOptions, Dataset, LabelMap, Layout, SplitName, SplitSummary, Splits, TextField, TokenizerSource,
-    TokenizerSpec,
+    DataOptions, Dataset, FeatureTable, LabelMap, Layout, Split, SplitName, SplitSummary, Splits, TextField,
+    TokenizerSource, TokenizerSpec,
 };
 use crate::error::{Error, Result};
+use crate::train::{EncoderSource, special_tokens};
 
 /// Which data, and how it is read.
 pub(super) fn data_options(config: &Config, tokenizer: TokenizerSource) -> Result<DataOptions> {
@@ -32,18 +33,31 @@ pub(super) fn data_options(config: &Config, tokenizer: TokenizerSource) -> Resul
             Text::TitleContent => TextField::TitleContent,
         },
         max_tokens: data.max_tokens,
-        special_tokens: false,
+        special_tokens: special_tokens(config),
         tokenizer,
-        cache_dir: cache_dir(&data.cache),
+        cache_dir: config.cache_folder(),
         fixed_labels: None,
         splits: Splits::All,
     })
 }
 
+/// What the encoder is made of; a download shows its progress.
+pub(super) fn encoder_source(config: &Config) -> Result<EncoderSource> {
+    let bar = DownloadProgress::new();
+    let source = EncoderSource::find(config, &mut |download| {
+        bar.report(download.file, download.done, download.total);
+        Ok(())
+    });
+    bar.finish();
+    source
+}
+
 /// The data set of a training run.
-pub(super) fn training_data(config: &Config) -> Result<Dataset> {
+pub(super) fn training_data(config: &Config, source: &EncoderSource) -> Result<Dataset> {
     let encoder = &config.encoder;
-    let tokenizer = if encoder.tokenizer.is_empty() {
+    let tokenizer = if let (Some(path), "") = (source.tokenizer(), &encoder.tokenizer[..]) {
+        TokenizerSource::File(path.to_path_buf())
+    } else if encoder.tokenizer.is_empty() {
         TokenizerSource::Train(TokenizerSpec {
             kind: encoder.tokenizer_kind,
             vocab_size: encoder.vocabulary,
@@ -52,7 +66,28 @@ pub(super) fn training_data(config: &Config) -> Result<Dataset> {
     } else {
         TokenizerSource::File(PathBuf::from(&encoder.tokenizer))
     };
-    open(&data_options(config, tokenizer)?)
+    with_features(open(&data_options(config, tokenizer)?)?, config)
+}
+
+/// Gives each split that was read its precomputed features, if the encoder takes such.
+fn with_features(mut dataset: Dataset, config: &Config) -> Result<Dataset> {
+    if config.encoder.kind != EncoderKind::Features {
+        return Ok(dataset);
+    }
+    let folder = Path::new(&config.encoder.features);
+    let attach = |split: Split, name: &str| {
+        let missing = || {
+            let message = format!("{} has no {name}.safetensors or {name}.npy", folder.display());
+            Error::config("encoder.features", message)
+        };
+        split.with_features(FeatureTable::find(folder, name)?.ok_or_else(missing)?, name)
+    };
+    if !dataset.train.is_empty() {
+        dataset.train = attach(dataset.train, "train")?;
+    }
+    dataset.dev = dataset.dev.map(|split| attach(split, "dev")).transpose()?;
+    dataset.test = dataset.test.map(|split| attach(split, "test")).transpose()?;
+    Ok(dataset)
 }
 
 /// A split to evaluate a model on; labels that the model lacks get higher numbers.
@@ -66,7 +101,7 @@ pub(super) fn evaluation_data(
     let mut options = data_options(config, tokenizer)?;
     options.fixed_labels = Some(labels);
     options.splits = Splits::Only(vec![split]);
-    open(&options)
+    with_features(open(&options)?, config)
 }
 
 fn open(options: &DataOptions) -> Result<Dataset> {
@@ -117,17 +152,4 @@ fn describe_split(name: &str, split: &SplitSummary) -> String {
         line += &format!(", {count} {what}");
     }
     line
-}
-
-/// Where token caches lie.
-fn cache_dir(configured: &str) -> PathBuf {
-    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if !configured.is_empty() {
-        return PathBuf::from(configured);
-    }
-    from("REGROW_CACHE")
-        .or_else(|| from("XDG_CACHE_HOME").map(|cache| cache.join("regrow")))
-        .or_else(|| from("LOCALAPPDATA").map(|cache| cache.join("regrow")))
-        .or_else(|| from("HOME").map(|home| home.join(".cache").join("regrow")))
-        .unwrap_or_else(|| std::env::temp_dir().join("regrow"))
 }

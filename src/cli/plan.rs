@@ -24,7 +24,7 @@ pub(super) struct PlanArgs {
     /// Without data: training documents
     #[arg(long, default_value_t = 1_000_000)]
     docs: usize,
-    /// Without data: tokens of the vocabulary [default: encoder.vocabulary]
+    /// Without data: tokens of the vocabulary [default: encoder.vocabulary, or what the pretrained model has]
     #[arg(long)]
     vocabulary: Option<usize>,
     /// Without data: labels of a document, which decide the size of the inputs
@@ -47,12 +47,13 @@ impl PlanArgs {
             config.data.path = data.to_string_lossy().into_owned();
         }
         let device = self.device.open()?;
+        let source = open::encoder_source(&config)?;
         let sizes = match self.labels {
             Some(labels) => {
-                let vocabulary = self.vocabulary.unwrap_or(config.encoder.vocabulary as usize);
-                sizes_without_data(&config, labels, self.docs.max(1), vocabulary, self.labels_per_doc)
+                let encoder = source.sizes(&config, self.vocabulary)?;
+                sizes_without_data(&config, encoder, labels, self.docs.max(1), self.labels_per_doc)
             }
-            None => model_sizes(&config, &open::training_data(&config)?, 0)?,
+            None => model_sizes(&config, &source, &open::training_data(&config, &source)?, 0)?,
         };
         let plan = Plan::new(&device, &config, sizes)?;
         if self.json {

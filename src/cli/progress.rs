@@ -57,6 +57,40 @@ impl DataProgress {
     }
 }
 
+/// Shows the download of a model: a bar a file, or a line a file where nobody watches.
+pub(super) struct DownloadProgress {
+    bar: RefCell<Option<(String, ProgressBar)>>,
+}
+
+impl DownloadProgress {
+    pub(super) fn new() -> Self {
+        Self { bar: RefCell::new(None) }
+    }
+
+    pub(super) fn report(&self, file: &str, done: u64, total: Option<u64>) {
+        let mut shown = self.bar.borrow_mut();
+        if shown.as_ref().is_none_or(|(name, _)| name != file) {
+            if let Some((_, bar)) = shown.take() {
+                bar.finish_and_clear();
+            }
+            if !std::io::stderr().is_terminal() {
+                say(&format!("downloading {file}"));
+            }
+            let template = format!("downloading {file} {{bar:30}} {{bytes}}/{{total_bytes}} {{eta}}");
+            *shown = Some((file.to_owned(), bar(total.unwrap_or(0), &template)));
+        }
+        if let Some((_, bar)) = &*shown {
+            bar.set_position(done);
+        }
+    }
+
+    pub(super) fn finish(&self) {
+        if let Some((_, bar)) = self.bar.borrow_mut().take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 /// Shows a training run: a bar an epoch with loss, documents a second and the time left of the whole run.
 pub(super) struct TrainProgress {
     bar: ProgressBar,

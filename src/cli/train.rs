@@ -38,6 +38,9 @@ pub(super) struct TrainArgs {
     /// Delete the run in the run folder and start anew
     #[arg(long)]
     fresh: bool,
+    /// Fixed kernels instead of the fastest by measurement, as train.deterministic = true
+    #[arg(long)]
+    deterministic: bool,
     /// Print every key with its default and what it means, and stop
     #[arg(long)]
     print_config: bool,
@@ -54,6 +57,7 @@ impl TrainArgs {
         if let Some(data) = &self.data {
             config.data.path = data.to_string_lossy().into_owned();
         }
+        config.train.deterministic |= self.deterministic;
         let name = path.file_stem().unwrap_or_default();
         let out = self.out.clone().unwrap_or_else(|| Path::new("runs").join(name));
         let start = match (self.resume, self.fresh) {
@@ -75,7 +79,8 @@ pub(super) fn run_training(
 ) -> Result<Finished> {
     // What is wrong with the device or the data must not cost the folder's run.
     let device = device.open()?;
-    let dataset = open::training_data(config)?;
+    let source = open::encoder_source(config)?;
+    let dataset = open::training_data(config, &source)?;
     check_data(config, &dataset)?;
     // The run must find its data from wherever `regrow evaluate` is called.
     if let Ok(absolute) = std::fs::canonicalize(&config.data.path) {
@@ -92,6 +97,7 @@ pub(super) fn run_training(
     let options = TrainOptions {
         device: &device,
         config,
+        encoder: &source,
         dataset: &dataset,
         folder: &folder,
         resume: start == Start::Resume,

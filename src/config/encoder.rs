@@ -12,6 +12,8 @@ pub enum EncoderKind {
     Bag,
     /// The BERT family.
     Transformer,
+    /// Precomputed vectors from a file.
+    Features,
 }
 
 /// `encoder.init`.
@@ -81,10 +83,10 @@ pub enum ModelsOwn {
 impl OrModel {
     /// The number, given the model's own.
     #[must_use]
-    pub fn or(self, model: f32) -> f32 {
+    pub fn or(self, model: f64) -> f32 {
         match self {
             Self::Value(value) => value as f32,
-            Self::Named(ModelsOwn::Model) => model,
+            Self::Named(ModelsOwn::Model) => model as f32,
         }
     }
 }
@@ -139,6 +141,7 @@ pub struct Encoder {
     pub tokenizer_kind: crate::data::TokenizerKind,
     pub vocabulary: u32,
     pub lowercase: bool,
+    pub features: String,
     pub model: String,
     pub revision: String,
     pub prefix: String,
@@ -183,6 +186,11 @@ impl Encoder {
         at_least_one("encoder.vocabulary", self.vocabulary as usize)?;
         if self.kind == EncoderKind::Transformer {
             self.check_transformer()?;
+        }
+        if self.kind == EncoderKind::Features && self.features.is_empty() {
+            let message =
+                "names no folder: give one with train.safetensors (or .npy), as regrow encode writes them";
+            return Err(Error::config("encoder.features", message));
         }
         for (key, rate) in
             [("hidden_dropout", self.hidden_dropout), ("attention_dropout", self.attention_dropout)]

@@ -6,7 +6,7 @@ mod encoder;
 mod keys;
 mod sections;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use encoder::{
     Encoder, EncoderActivation, EncoderFamily, EncoderInit, EncoderKind, EncoderPooling, Freeze, FreezeName,
@@ -84,6 +84,21 @@ impl Config {
     #[must_use]
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a config is made of what TOML has")
+    }
+
+    /// Where token caches and measured choices of kernels lie: `data.cache`, else `$REGROW_CACHE`, else the user's
+    /// cache folder.
+    #[must_use]
+    pub fn cache_folder(&self) -> PathBuf {
+        let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        if !self.data.cache.is_empty() {
+            return PathBuf::from(&self.data.cache);
+        }
+        from("REGROW_CACHE")
+            .or_else(|| from("XDG_CACHE_HOME").map(|cache| cache.join("regrow")))
+            .or_else(|| from("LOCALAPPDATA").map(|cache| cache.join("regrow")))
+            .or_else(|| from("HOME").map(|home| home.join(".cache").join("regrow")))
+            .unwrap_or_else(|| std::env::temp_dir().join("regrow"))
     }
 
     /// The keys in which another config differs, except those that do not change what is computed.

@@ -165,7 +165,7 @@ sections! {
     /// `[train]`.
     Train {
         epochs: u32, batch_size: usize, accumulate: usize, seed: u64, evaluate_every: u32, evaluate_on: EvaluateOn,
-        checkpoint_every: u64, clip_norm: f64,
+        checkpoint_every: u64, clip_norm: f64, deterministic: bool, kernels_off: String,
     }
     /// `[evaluate]`.
     Evaluate { propensity_a: f64, propensity_b: f64, batch_size: usize, filter: bool }

@@ -1,5 +1,6 @@
 //! Batches: the order of an epoch, and the packed documents of one step.
 
+use super::features::FeatureTable;
 use super::split::Split;
 use super::tokenizer::Tokenizer;
 use crate::error::Result;
@@ -17,7 +18,7 @@ pub fn epoch_order(seed: u64, epoch: u32, n: usize) -> Vec<u32> {
 }
 
 /// B documents of one optimizer step (or one ranking), in micro-batches: the pieces that an encoder takes at once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     /// Document numbers in the split (or in the list of texts). \[B\]
     pub documents: Vec<u32>,
@@ -25,6 +26,8 @@ pub struct Batch {
     pub positives: Vec<[u32; 2]>,
     /// The distinct token ids of all documents, ascending. \[U\]
     pub token_buckets: Vec<u32>,
+    /// Precomputed features of the documents, [B, D]; empty if the split has none.
+    pub features: Vec<f32>,
     /// The documents' tokens; rows go on from one to the next.
     pub micro_batches: Vec<MicroBatch>,
 }
@@ -110,6 +113,17 @@ impl Batch {
             batch.positives.extend(split.labels(document as usize).iter().map(|&label| [label, row as u32]));
         }
         batch.positives.sort_unstable();
+        if let Some(table) = split.features() {
+            documents.iter().for_each(|&document| table.append_row(document as usize, &mut batch.features));
+        }
+        batch
+    }
+
+    /// Documents of which nothing but the features is known, row after row.
+    #[must_use]
+    pub fn from_features(table: &FeatureTable, rows: std::ops::Range<usize>) -> Self {
+        let mut batch = Self::from_token_lists(&vec![&[][..]; rows.len()], usize::MAX);
+        rows.for_each(|row| table.append_row(row, &mut batch.features));
         batch
     }
 
@@ -168,6 +182,7 @@ impl Batch {
         Self {
             documents: (0..lists.len() as u32).collect(),
             positives: Vec::new(),
+            features: Vec::new(),
             token_buckets,
             micro_batches,
         }

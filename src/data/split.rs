@@ -5,10 +5,14 @@ use std::sync::Arc;
 
 use memmap2::Mmap;
 
+use super::features::FeatureTable;
+use crate::error::{Error, Result};
+
 /// N documents: for each its token ids and its label ids. Cheap to clone.
 #[derive(Clone)]
 pub struct Split {
     storage: Arc<Storage>,
+    features: Option<FeatureTable>,
 }
 
 enum Storage {
@@ -29,7 +33,10 @@ impl Split {
             push_sorted_unique(&mut labels, document_labels.as_ref().iter().copied());
             label_offsets.push(labels.len() as u64);
         }
-        Self { storage: Arc::new(Storage::Owned { tokens, token_offsets, labels, label_offsets }) }
+        Self {
+            storage: Arc::new(Storage::Owned { tokens, token_offsets, labels, label_offsets }),
+            features: None,
+        }
     }
 
     /// A split without documents.
@@ -54,7 +61,30 @@ impl Split {
             && ascends(token_offsets, tokens.len())
             && ascends(label_offsets, labels.len())
             && labels.iter().all(|&label| (label as usize) < limit);
-        sound.then(|| Self { storage: Arc::new(Storage::Mapped { map: Arc::clone(map), at }) })
+        sound
+            .then(|| Self { storage: Arc::new(Storage::Mapped { map: Arc::clone(map), at }), features: None })
+    }
+
+    /// The same documents with precomputed features.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the table has another number of rows; `name` is the split's.
+    pub fn with_features(self, table: FeatureTable, name: &str) -> Result<Self> {
+        if table.len() != self.len() {
+            let message = format!(
+                "the features of {name} have {} rows, but there are {} documents",
+                table.len(),
+                self.len()
+            );
+            return Err(Error::config("encoder.features", message));
+        }
+        Ok(Self { features: Some(table), ..self })
+    }
+
+    /// Precomputed features, a row a document, if there are any.
+    #[must_use]
+    pub fn features(&self) -> Option<&FeatureTable> {
+        self.features.as_ref()
     }
 
     /// Number of documents N.

@@ -4,10 +4,12 @@ use super::parameter::normal;
 use super::{Encoder, PackedTokens, Parameter};
 use crate::device::{Buffer, Device, Recording, Slice};
 use crate::error::{Error, Result};
+use crate::kernels::activation::{self, Activation};
 use crate::kernels::matmul::Layout;
+use crate::kernels::products::{Epilogue, Product, Products};
 use crate::kernels::{
-    bag_forward, column_sum, embedding_gradient, embedding_update, gelu, layer_norm, layer_norm_backward,
-    layer_norm_parameters, matmul, optimizer_step,
+    bag_forward, column_sum, embedding_gradient, embedding_update, layer_norm, layer_norm_backward,
+    layer_norm_parameters, optimizer_step,
 };
 use crate::optimize::{Rates, Rule};
 
@@ -51,6 +53,7 @@ pub struct Bag {
     dpooled: Buffer,
     doutputs: Vec<Buffer>,
     dbefore_gelu: Vec<Buffer>,
+    products: Products,
 }
 
 impl Bag {
@@ -105,6 +108,7 @@ impl Bag {
             dpooled: rows("gradient of pooled embeddings", options.dim)?,
             doutputs: all("gradient of encoder outputs", &widths)?,
             dbefore_gelu: all("gradient of hidden before GELU", &options.hidden)?,
+            products: Products::floor(),
             parameters,
             options,
         })
@@ -151,14 +155,18 @@ impl Encoder for Bag {
             let (k, n) = (self.width(layer), self.width(layer + 1));
             let (input, before) = (Slice::from(&self.outputs[layer]), Slice::from(&self.before_gelu[layer]));
             let (weight, bias) = (self.values(3 + 2 * layer), self.values(4 + 2 * layer));
-            recording.launch(matmul::launch([rows, n, k], Layout::Nt, &input, &weight, Some(&bias), &before));
-            recording.launch(gelu::forward(rows * n, &before, &(&self.outputs[layer + 1]).into()));
+            let activated = Slice::from(&self.outputs[layer + 1]);
+            let epilogue =
+                Epilogue::BiasActivation { bias: &bias, activation: Activation::Gelu, activated: &activated };
+            let (sizes, [a, b, c]) = ([rows, n, k], [&input, &weight, &before]);
+            let product = Product { sizes, layout: Layout::Nt, a, b, c, epilogue, gradient: false };
+            self.products.record(recording, product);
         }
         (&self.outputs[self.options.hidden.len()]).into()
     }
 
-    fn feature_gradient(&self) -> Slice {
-        (&self.doutputs[self.options.hidden.len()]).into()
+    fn feature_gradient(&self) -> Option<Slice> {
+        Some((&self.doutputs[self.options.hidden.len()]).into())
     }
 
     fn backward(&self, recording: &mut Recording, batch: &[PackedTokens], _step: u64) {
@@ -169,18 +177,29 @@ impl Encoder for Bag {
             let [before, dbefore] = [&self.before_gelu[layer], &self.dbefore_gelu[layer]].map(Slice::from);
             let [input, dinput, doutput] =
                 [&self.outputs[layer], &self.doutputs[layer], &self.doutputs[layer + 1]].map(Slice::from);
-            recording.launch(gelu::backward(rows * n, &before, &doutput, &dbefore));
+            recording.launch(activation::backward(
+                Activation::Gelu,
+                rows * n,
+                &before,
+                &doutput,
+                &dbefore,
+                None,
+            ));
             let (dweight, dbias) = (self.gradient(3 + 2 * layer), self.gradient(4 + 2 * layer));
-            recording.launch(matmul::launch([n, k, rows], Layout::Tn, &dbefore, &input, None, &dweight));
-            recording.launch(column_sum::launch(rows, n, &dbefore, &dbias));
+            let gradient = |sizes, layout, b, c| {
+                let epilogue = Epilogue::None;
+                Product { sizes, layout, a: &dbefore, b, c, epilogue, gradient: true }
+            };
+            self.products.record(recording, gradient([n, k, rows], Layout::Tn, &input, &dweight));
+            recording.launch(column_sum::launch(rows, n, &dbefore, &dbias, false));
             let weight = self.values(3 + 2 * layer);
-            recording.launch(matmul::launch([rows, k, n], Layout::Nn, &dbefore, &weight, None, &dinput));
+            self.products.record(recording, gradient([rows, k, n], Layout::Nn, &weight, &dinput));
         }
         let [pooled, stats, dnormed, dpooled] =
             [&self.pooled, &self.stats, &self.doutputs[0], &self.dpooled].map(Slice::from);
         let (dgamma, dbeta) = (self.gradient(1), self.gradient(2));
         let bindings = [&pooled, &stats, &dnormed, &dgamma, &dbeta];
-        recording.launch(layer_norm_parameters::launch(rows, dim, bindings));
+        recording.launch(layer_norm_parameters::launch(rows, dim, bindings, false));
         let bindings = [&pooled, &stats, &self.values(1), &dnormed, &dpooled];
         recording.launch(layer_norm_backward::launch(rows, dim, bindings));
         let gradient = self.gradient(0);

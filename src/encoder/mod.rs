@@ -1,10 +1,15 @@
-//! From packed tokens to features and back: what every text encoder offers, and the bag of tokens.
+//! From packed tokens to features and back: what every text encoder offers, the bag of tokens, the BERT family,
+//! and features from a file.
 
 mod bag;
+mod features;
 mod parameter;
+mod transformer;
 
 pub use bag::{Bag, BagOptions};
+pub use features::Features;
 pub use parameter::Parameter;
+pub use transformer::{PREFIX as PARAMETER_PREFIX, Pooling, Transformer, TransformerOptions};
 
 use crate::device::{Recording, Slice};
 use crate::optimize::{Rates, Rule};
@@ -34,6 +39,8 @@ pub struct PackedTokens {
     pub bucket_positions: Slice,
     /// \[T\] u32, the document of each occurrence.
     pub bucket_rows: Slice,
+    /// Precomputed features [B, D] f32, where the encoder takes those.
+    pub features: Slice,
 }
 
 /// A text encoder: packed sequences in, pooled features out, gradient back.
@@ -48,8 +55,9 @@ pub trait Encoder {
     /// on; none in evaluation, which drops nothing.
     fn forward(&self, recording: &mut Recording, batch: &[PackedTokens], step: Option<u64>) -> Slice;
 
-    /// Where the gradient of the features is to be put before [`Encoder::backward`], [B, D] f32.
-    fn feature_gradient(&self) -> Slice;
+    /// Where the gradient of the features is to be put before [`Encoder::backward`], [B, D] f32; none where nothing is
+    /// trained.
+    fn feature_gradient(&self) -> Option<Slice>;
 
     /// Records the backward pass of the batch and step that [`Encoder::forward`] was last recorded for.
     fn backward(&self, recording: &mut Recording, batch: &[PackedTokens], step: u64);
@@ -62,6 +70,11 @@ pub trait Encoder {
 
     /// Its tensors, in a fixed order.
     fn parameters(&self) -> &[Parameter];
+
+    /// Which variants of its kernels were chosen on this device; empty where there is no choice.
+    fn chosen_kernels(&self) -> String {
+        String::new()
+    }
 
     /// What a reader of the model folder must know, for its `config.json`.
     fn describe(&self) -> serde_json::Value;

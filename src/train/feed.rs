@@ -89,16 +89,22 @@ fn padded(words: usize) -> u64 {
 }
 
 impl Feed {
-    /// Room for batches of these sizes.
+    /// Room for batches of these sizes, with `features` precomputed numbers a document.
     ///
     /// # Errors
     /// [`crate::Error::Device`] when memory runs out.
-    pub fn new(device: &Device, sizes: FeedSizes) -> Result<Self> {
+    pub fn new(device: &Device, sizes: FeedSizes, features: usize) -> Result<Self> {
         let micro_batches = sizes.documents.div_ceil(sizes.micro_documents.max(1)).max(1);
         // What all micro-batches have together, and what each rounds up to.
         let shared = [3 * sizes.tokens, sizes.documents + micro_batches, micro_batches * (sizes.tokens + 1)];
         let rounding = (5 * micro_batches) as u64 * padded(1);
-        let alone = [sizes.tokens, 2 * sizes.positives, sizes.documents + 1, sizes.filtered];
+        let alone = [
+            sizes.tokens,
+            2 * sizes.positives,
+            sizes.documents + 1,
+            sizes.filtered,
+            sizes.documents * features,
+        ];
         let bytes = shared.into_iter().chain(alone).map(padded).sum::<u64>() + rounding;
         Ok(Self { buffer: device.allocate("batch inputs", bytes)? })
     }
@@ -125,6 +131,7 @@ impl Feed {
             self.buffer.range(at, (words.len().max(4).next_multiple_of(4) * 4) as u64)
         };
         let unique_tokens = place(&batch.token_buckets);
+        let features = place(bytemuck::cast_slice(&batch.features));
         let tokens = batch
             .micro_batches
             .iter()
@@ -140,6 +147,7 @@ impl Feed {
                 bucket_offsets: place(&micro.bucket_offsets),
                 bucket_positions: place(&micro.bucket_positions),
                 bucket_rows: place(&micro.bucket_rows),
+                features: features.clone(),
             })
             .collect();
         let positives =

@@ -2,15 +2,17 @@
 
 use super::feed::{Fed, Feed, FeedSizes};
 use crate::classifier::{FanIn, FanInOptions, Ranked, Ranker, Step, StepScale};
-use crate::config::{Config, EncoderKind, Reduction};
+use crate::config::{Config, EncoderInit, EncoderKind, Reduction};
 use crate::data::Batch;
 use crate::device::{Buffer, Device, Recording, Slice, Ticket};
-use crate::encoder::{Bag, BagOptions, Encoder};
-use crate::error::Result;
+use crate::encoder::{Bag, BagOptions, Encoder, Features, Pooling, Transformer, TransformerOptions};
+use crate::error::{Error, Result};
 use crate::kernels::columns_of;
-use crate::kernels::dropout_columns::Dropout;
+use crate::kernels::dropout::Dropout;
+use crate::kernels::products::{ProductOptions, Products};
 use crate::kernels::{dropout_columns, dropout_columns_backward};
 use crate::optimize::Optimizer;
+use crate::pretrained::Architecture;
 
 /// Losses of steps that are still on their way back.
 const LOSS_RING: usize = 64;
@@ -22,6 +24,15 @@ pub enum EncoderSizes {
     Bag {
         /// Tokens in the vocabulary.
         vocabulary: usize,
+    },
+    /// Precomputed features of this width.
+    Features(usize),
+    /// A transformer.
+    Transformer {
+        /// Sizes and constants.
+        architecture: Architecture,
+        /// From tokens to features.
+        pooling: Pooling,
     },
 }
 
@@ -67,7 +78,7 @@ pub struct StepOutcome {
 #[must_use]
 pub fn micro_batch(config: &Config) -> usize {
     match config.encoder.kind {
-        EncoderKind::Bag => usize::MAX,
+        EncoderKind::Bag | EncoderKind::Features => usize::MAX,
         EncoderKind::Transformer => config.train.batch_size,
     }
 }
@@ -105,23 +116,13 @@ impl Model {
         sizes: ModelSizes,
         classifier: fn(&Device, FanInOptions) -> Result<FanIn>,
     ) -> Result<Self> {
-        let encoder: Box<dyn Encoder> = match sizes.encoder {
-            EncoderSizes::Bag { vocabulary } => Box::new(Bag::new(
-                device,
-                BagOptions {
-                    vocabulary,
-                    dim: config.encoder.dim,
-                    hidden: config.encoder.hidden.clone(),
-                    norm_epsilon: config.encoder.norm_epsilon as f32,
-                    init_scale: config.encoder.init_scale as f32,
-                    max_batch: sizes.feed.documents,
-                    max_unique: sizes.feed.tokens,
-                    seed: config.train.seed,
-                    rule: config.optimizer.encoder.optimizer(1).rule,
-                },
-            )?),
-        };
+        let encoder = build_encoder(device, config, sizes)?;
         let features = encoder.features();
+        if config.classifier.fan_in > features {
+            let (fan_in, key) = (config.classifier.fan_in, "classifier.fan_in");
+            let message = format!("{fan_in} is more than the {features} features that the encoder gives");
+            return Err(Error::config(key, message));
+        }
         let options = FanInOptions {
             labels: sizes.labels,
             features,
@@ -135,12 +136,13 @@ impl Model {
             seed: config.train.seed,
             max_block_rows: sizes.max_block_rows,
         };
+        let feature_width = if let EncoderSizes::Features(width) = sizes.encoder { width } else { 0 };
         let bytes = (features * columns_of(sizes.feed.documents) * 4) as u64;
         Ok(Self {
             classifier: classifier(device, options)?,
             encoder,
             micro_batch: micro_batch(config),
-            feed: Feed::new(device, sizes.feed)?,
+            feed: Feed::new(device, sizes.feed, feature_width)?,
             x: device.allocate("features", bytes)?,
             dx: device.allocate("gradient of the features", bytes)?,
             losses: device.allocate("losses", (LOSS_RING * 4) as u64)?,
@@ -172,6 +174,7 @@ impl Model {
             probability: config.encoder.dropout as f32,
             seed: config.train.seed,
             step: step as u32,
+            stream: 0,
         };
         let pooled = self.encoder.forward(&mut recording, &fed.tokens, Some(step));
         recording.launch(dropout_columns::launch(batch.len(), features, dropout, &pooled, &x));
@@ -193,10 +196,17 @@ impl Model {
         };
         self.classifier.record_step(&mut recording, &step_of_classifier);
 
-        let dfeatures = self.encoder.feature_gradient();
-        recording.launch(dropout_columns_backward::launch(batch.len(), features, dropout, &dx, &dfeatures));
-        self.encoder.backward(&mut recording, &fed.tokens, step);
-        self.encoder.update(&mut recording, &fed.tokens, encoder_optimizer.rates(step));
+        if let Some(dfeatures) = self.encoder.feature_gradient() {
+            recording.launch(dropout_columns_backward::launch(
+                batch.len(),
+                features,
+                dropout,
+                &dx,
+                &dfeatures,
+            ));
+            self.encoder.backward(&mut recording, &fed.tokens, step);
+            self.encoder.update(&mut recording, &fed.tokens, encoder_optimizer.rates(step));
+        }
         let loss = recording.read_back(&loss_slot);
         device.submit(recording)?;
         Ok(StepOutcome { documents: batch.len(), loss })
@@ -235,4 +245,71 @@ impl Model {
         device.submit(recording)?;
         Ok(ranked)
     }
+}
+
+fn product_options(config: &Config) -> ProductOptions {
+    let names = config.train.kernels_off.split(',').map(str::trim).filter(|name| !name.is_empty());
+    ProductOptions {
+        off: names.map(str::to_owned).collect(),
+        deterministic: config.train.deterministic,
+        cache: Some(config.cache_folder()),
+        measure_software: false,
+    }
+}
+
+/// An encoder of zeros, or of random numbers where the config says so.
+pub(super) fn build_encoder(device: &Device, config: &Config, sizes: ModelSizes) -> Result<Box<dyn Encoder>> {
+    Ok(match sizes.encoder {
+        EncoderSizes::Bag { vocabulary } => Box::new(Bag::new(
+            device,
+            BagOptions {
+                vocabulary,
+                dim: config.encoder.dim,
+                hidden: config.encoder.hidden.clone(),
+                norm_epsilon: config.encoder.norm_epsilon as f32,
+                init_scale: config.encoder.init_scale as f32,
+                max_batch: sizes.feed.documents,
+                max_unique: sizes.feed.tokens,
+                seed: config.train.seed,
+                rule: config.optimizer.encoder.optimizer(1).rule,
+            },
+        )?),
+        EncoderSizes::Features(width) => Box::new(Features::new(width)),
+        EncoderSizes::Transformer { architecture, pooling } => {
+            Box::new(transformer(device, config, sizes, architecture, pooling)?)
+        }
+    })
+}
+
+/// The transformer of a model: trained where a training step has documents.
+fn transformer(
+    device: &Device,
+    config: &Config,
+    sizes: ModelSizes,
+    architecture: Architecture,
+    pooling: Pooling,
+) -> Result<Transformer> {
+    let e = &config.encoder;
+    let train = sizes.train_batch > 0;
+    let options = TransformerOptions {
+        architecture,
+        pooling,
+        hidden_dropout: e.hidden_dropout.or(architecture.hidden_dropout),
+        attention_dropout: e.attention_dropout.or(architecture.attention_dropout),
+        frozen_stages: e.freeze.stages(architecture.layers),
+        recompute: e.recompute,
+        clip_norm: config.train.clip_norm as f32,
+        train,
+        max_batch: sizes.feed.documents,
+        max_tokens: sizes.feed.micro_tokens,
+        max_unique: sizes.feed.tokens,
+        seed: config.train.seed,
+        rule: config.optimizer.encoder.optimizer(1).rule,
+        products: Products::choose(device, &product_options(config))?,
+    };
+    let transformer = Transformer::new(device, options)?;
+    if train && e.init == EncoderInit::Scratch && !device.only_plans() {
+        transformer.start_from_scratch(device)?;
+    }
+    Ok(transformer)
 }

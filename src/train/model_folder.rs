@@ -1,10 +1,11 @@
 //! The model folder: weights, tokenizer, label map and description, readable without regrow (docs/model.md).
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::encoder_source::{check_tokenizer, special_tokens};
 use super::feed::FeedSizes;
 use super::model::{EncoderSizes, Model, ModelSizes};
 use super::stored::{Content, tensors};
@@ -72,7 +73,10 @@ pub(super) fn write_description(folder: &Path, model: &Model, info: &ModelInfo) 
             fan_in: info.config.classifier.fan_in,
             features: model.encoder.features(),
         },
-        tokenizer: TokenizerDescription { max_tokens: info.config.data.max_tokens, special_tokens: false },
+        tokenizer: TokenizerDescription {
+            max_tokens: info.config.data.max_tokens,
+            special_tokens: special_tokens(&info.config),
+        },
         train_documents: info.train_documents,
         config: info.config.to_toml(),
     };
@@ -102,6 +106,54 @@ pub(super) fn write_weights(folder: &Path, device: &Device, model: &Model, info:
     })
 }
 
+/// A model folder whose description, tokenizer and tensors were found sound.
+pub(super) struct Described {
+    pub(super) config: Config,
+    pub(super) encoder: EncoderSizes,
+    pub(super) tokenizer: Tokenizer,
+    pub(super) file: TensorFile,
+    train_documents: u64,
+}
+
+impl Described {
+    pub(super) fn open(folder: &Path) -> Result<Self> {
+        let path = folder.join("config.json");
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            Error::artefact(folder, format!("is no model folder: config.json cannot be read ({error})"))
+        })?;
+        let wrong = |error: &dyn std::fmt::Display| {
+            Error::artefact(&path, format!("is no description of a regrow model: {error}"))
+        };
+        let description: Description = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
+        if description.format != FORMAT {
+            return Err(wrong(&format!("format {} is not {FORMAT}", description.format)));
+        }
+        let TokenizerDescription { max_tokens, special_tokens } = description.tokenizer;
+        let tokenizer = Tokenizer::from_file(&folder.join("tokenizer.json"), max_tokens, special_tokens)?;
+        let file = TensorFile::open(&folder.join(MODEL_FILE))?;
+        file.verify()?;
+        let config = Config::parse(&description.config, &path, &[])?;
+        check_tokenizer(&config, &tokenizer)?;
+        Ok(Self {
+            config,
+            encoder: EncoderSizes::described(&description.encoder, &path, tokenizer.vocabulary() as usize)?,
+            tokenizer,
+            file,
+            train_documents: description.train_documents,
+        })
+    }
+}
+
+/// The same config with optimizers that keep no states.
+pub(super) fn without_states(config: &Config) -> Config {
+    let mut lean = config.clone();
+    for optimizer in [&mut lean.optimizer.encoder, &mut lean.optimizer.classifier] {
+        optimizer.kind = crate::config::OptimizerKind::Sgd;
+        optimizer.momentum = 0.0;
+    }
+    lean
+}
+
 /// A model read from its folder.
 pub struct LoadedModel {
     /// The model.
@@ -122,27 +174,11 @@ pub fn load_model(
     device: &Device,
     sizes: impl FnOnce(&Config, &Tokenizer) -> Result<FeedSizes>,
 ) -> Result<LoadedModel> {
-    let path = folder.join("config.json");
-    let text = std::fs::read_to_string(&path).map_err(|error| {
-        Error::artefact(folder, format!("is no model folder: config.json cannot be read ({error})"))
-    })?;
-    let wrong = |error: &dyn std::fmt::Display| {
-        Error::artefact(&path, format!("is no description of a regrow model: {error}"))
-    };
-    let description: Description = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
-    if description.format != FORMAT {
-        return Err(wrong(&format!("format {} is not {FORMAT}", description.format)));
-    }
-    let config = Config::parse(&description.config, &path, &[])?;
+    let Described { config, encoder, tokenizer, file, train_documents } = Described::open(folder)?;
     let labels = LabelMap::from_file(&folder.join("labels.txt"))?;
-    let tokenizer_path: PathBuf = folder.join("tokenizer.json");
-    let TokenizerDescription { max_tokens, special_tokens } = description.tokenizer;
-    let tokenizer = Tokenizer::from_file(&tokenizer_path, max_tokens, special_tokens)?;
-    let file = TensorFile::open(&folder.join(MODEL_FILE))?;
-    file.verify()?;
     let vocabulary = tokenizer.vocabulary() as usize;
     let sizes = ModelSizes {
-        encoder: EncoderSizes::Bag { vocabulary },
+        encoder,
         labels: labels.len(),
         train_batch: 0,
         feed: sizes(&config, &tokenizer)?,
@@ -150,12 +186,7 @@ pub fn load_model(
         max_block_rows: 0,
     };
     // Ranking needs no states: without them a model takes a third of the memory of its training.
-    let mut lean = config.clone();
-    for optimizer in [&mut lean.optimizer.encoder, &mut lean.optimizer.classifier] {
-        optimizer.kind = crate::config::OptimizerKind::Sgd;
-        optimizer.momentum = 0.0;
-    }
-    let model = Model::allocate(device, &lean, sizes)?;
+    let model = Model::allocate(device, &without_states(&config), sizes)?;
     for tensor in tensors(&*model.encoder, &model.classifier, Content::Model) {
         tensor.load(device, &file, &folder.join(MODEL_FILE))?;
     }
@@ -166,7 +197,7 @@ pub fn load_model(
         tokenizer: tokenizer.json().to_owned(),
         vocabulary,
         train_frequency,
-        train_documents: description.train_documents,
+        train_documents,
         labels,
     };
     Ok(LoadedModel { model, info, tokenizer })

@@ -202,16 +202,16 @@ fn kibibytes(file: &str, key: &str) -> Option<u64> {
 #[must_use]
 pub fn sizes_without_data(
     config: &Config,
+    encoder: EncoderSizes,
     labels: usize,
     documents: usize,
-    vocabulary: usize,
     labels_per_document: usize,
 ) -> ModelSizes {
     let calendar = Calendar::new(config, documents);
     let train_batch = calendar.step_documents.min(documents);
     let batch = train_batch.max(config.evaluate.batch_size.min(documents));
     ModelSizes {
-        encoder: EncoderSizes::Bag { vocabulary },
+        encoder,
         labels,
         train_batch,
         feed: FeedSizes {
@@ -249,7 +249,7 @@ mod tests {
         let settings = ["optimizer.classifier.kind=sgd", "classifier.fan_in=32", "encoder.dim=64"];
         let config = Config::with_settings(&settings.map(str::to_owned)).unwrap();
         let device = Device::cpu(DeviceOptions::default()).unwrap();
-        let sizes = sizes_without_data(&config, 1000, 10_000, 500, 3);
+        let sizes = sizes_without_data(&config, EncoderSizes::Bag { vocabulary: 500 }, 1000, 10_000, 3);
         let plan = Plan::new(&device, &config, sizes).unwrap();
         // States that the rule does not have still take 16 bytes, four of them.
         assert_eq!(plan.purposes[0].bytes + plan.purposes[1].bytes, 1000 * (32 * 6 + 4 + 4) + 4 * 16);
@@ -264,7 +264,7 @@ mod tests {
     fn the_plan_is_what_the_model_takes() {
         let config = Config::with_settings(&["encoder.dim=32".to_owned()]).unwrap();
         let device = Device::cpu(DeviceOptions::default()).unwrap();
-        let sizes = sizes_without_data(&config, 300, 1000, 200, 3);
+        let sizes = sizes_without_data(&config, EncoderSizes::Bag { vocabulary: 200 }, 300, 1000, 3);
         let plan = Plan::new(&device, &config, sizes).unwrap();
         let model = Model::new(&device, &config, sizes).unwrap();
         let _ranker = Ranker::new(&device, &model.classifier, DEPTH, config.evaluate.batch_size).unwrap();

@@ -148,6 +148,16 @@ impl RunFolder {
         Config::load(&self.config_path(), &[])
     }
 
+    /// Writes down where the run goes on, for whoever compares runs: the device and the kernels chosen on it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be written.
+    pub fn write_device(&self, device: &str, kernels: &str) -> Result<()> {
+        let path = self.path.join("device.json");
+        let text = serde_json::json!({"device": device, "kernels": kernels});
+        write_atomically(&path, |out| writeln!(out, "{text:#}").map_err(Error::io("writing", &path)))
+    }
+
     /// Where the checkpoint lies.
     #[must_use]
     pub fn checkpoint_path(&self) -> PathBuf {

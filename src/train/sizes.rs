@@ -1,8 +1,9 @@
 //! From config and data set to the sizes of the model and of its inputs.
 
 use super::calendar::Calendar;
+use super::encoder_source::{EncoderSource, check_tokenizer};
 use super::feed::FeedSizes;
-use super::model::{EncoderSizes, ModelSizes, micro_batch};
+use super::model::{ModelSizes, micro_batch};
 use crate::config::{Config, EvaluateOn};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
@@ -18,13 +19,19 @@ pub fn check_data(config: &Config, dataset: &Dataset) -> Result<()> {
 /// The sizes of the model of a run.
 ///
 /// # Errors
-/// [`Error::Config`] when the split to evaluate on is not there.
-pub fn model_sizes(config: &Config, dataset: &Dataset, max_block_rows: usize) -> Result<ModelSizes> {
+/// [`Error::Config`] when the split to evaluate on is not there, or data and encoder do not belong together.
+pub fn model_sizes(
+    config: &Config,
+    source: &EncoderSource,
+    dataset: &Dataset,
+    max_block_rows: usize,
+) -> Result<ModelSizes> {
+    check_tokenizer(config, &dataset.tokenizer)?;
     let calendar = Calendar::new(config, dataset.train.len());
     let labels = dataset.labels.len();
     let per_document = dataset.train.all_labels().len() as f64 / dataset.train.len().max(1) as f64;
     Ok(ModelSizes {
-        encoder: EncoderSizes::Bag { vocabulary: dataset.tokenizer.vocabulary() as usize },
+        encoder: source.sizes(config, Some(dataset.tokenizer.vocabulary() as usize))?,
         labels,
         train_batch: calendar.step_documents.min(dataset.train.len()),
         feed: feed_sizes(config, dataset, &calendar, evaluated_split(config, dataset)?),

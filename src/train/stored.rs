@@ -111,21 +111,29 @@ pub(super) enum Content {
     Checkpoint,
 }
 
-/// The tensors of encoder and classifier, in the order of the file.
-pub(super) fn tensors(encoder: &dyn Encoder, classifier: &FanIn, content: Content) -> Vec<Stored> {
-    let all = content == Content::Checkpoint;
-    let states = if all { classifier.options.rule.states() } else { 0 };
+/// The tensors of the encoder, in the order of the file.
+pub(super) fn encoder_tensors(encoder: &dyn Encoder, content: Content) -> Vec<Stored> {
     let mut out = Vec::new();
     for tensor in encoder.parameters() {
         out.push(Stored::whole(&tensor.name, &tensor.shape, &tensor.values));
         for (number, (buffer, name)) in
             [(&tensor.first, "first"), (&tensor.second, "second")].into_iter().enumerate()
         {
-            if all && encoder.rule().states() > number {
+            // What is frozen has no states, whatever the rule.
+            let has = encoder.rule().states() > number && buffer.bytes() >= (tensor.len() * 4) as u64;
+            if content == Content::Checkpoint && has {
                 out.push(Stored::whole(&format!("{}.{name}", tensor.name), &tensor.shape, buffer));
             }
         }
     }
+    out
+}
+
+/// The tensors of encoder and classifier, in the order of the file.
+pub(super) fn tensors(encoder: &dyn Encoder, classifier: &FanIn, content: Content) -> Vec<Stored> {
+    let all = content == Content::Checkpoint;
+    let states = if all { classifier.options.rule.states() } else { 0 };
+    let mut out = encoder_tensors(encoder, content);
     let o = &classifier.options;
     let index_rows = o.labels.div_ceil(o.group);
     let per_label =

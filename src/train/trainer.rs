@@ -10,6 +10,7 @@ use serde_json::json;
 use super::assess::{Assessment, assess, propensities};
 use super::calendar::Calendar;
 use super::checkpoint::{self, Progress};
+use super::encoder_source::EncoderSource;
 use super::model::{Model, StepOutcome};
 use super::model_folder::{ModelInfo, write_description, write_weights};
 use super::plan::Plan;
@@ -84,6 +85,8 @@ pub struct TrainOptions<'a> {
     pub device: &'a Device,
     /// What to do.
     pub config: &'a Config,
+    /// What the encoder is made of.
+    pub encoder: &'a EncoderSource,
     /// On what.
     pub dataset: &'a Dataset,
     /// Where everything is written.
@@ -151,7 +154,7 @@ impl<'a> Trainer<'a> {
         let labels = dataset.labels.len();
         let vocabulary = dataset.tokenizer.vocabulary() as usize;
         let evaluated = evaluated_split(config, dataset)?;
-        let sizes = model_sizes(config, dataset, o.max_block_rows)?;
+        let sizes = model_sizes(config, o.encoder, dataset, o.max_block_rows)?;
         let plan = Plan::new(o.device, config, sizes)?;
         plan.check()?;
         let model = Model::new(o.device, config, sizes)?;
@@ -176,8 +179,11 @@ impl<'a> Trainer<'a> {
         let path = o.folder.checkpoint_path();
         if o.resume && path.is_file() {
             progress = checkpoint::load(&path, o.device, &model, &data)?;
+        } else {
+            o.encoder.load(o.device, config, model.encoder.parameters())?;
         }
         o.folder.cut_log(progress.log_lines)?;
+        o.folder.write_device(o.device.name(), &model.encoder.chosen_kernels())?;
         write_description(&o.folder.last_model(), &model, &info)?;
         let filter = if config.evaluate.filter && matches!(evaluated, Some((_, "test"))) {
             Filter::new(dataset.filter.clone())

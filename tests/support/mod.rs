@@ -3,5 +3,6 @@
 
 pub mod cli;
 pub mod device;
+pub mod encoder;
 pub mod golden;
 pub mod layer;
