@@ -32,41 +32,102 @@ def read_labels(path):
     return [re.sub(r"\\(.)", lambda m: plain[m[1]], line) for line in lines]
 
 
+def layer_norm(x, weight, bias, epsilon):
+    """Over the last axis, with the biased variance."""
+    mean, variance = x.mean(axis=-1, keepdims=True), x.var(axis=-1, keepdims=True)
+    return (x - mean) / np.sqrt(variance + epsilon) * weight + bias
+
+
+class Bag:
+    """Mean of the token embeddings, LayerNorm, hidden layers with GELU."""
+
+    def __init__(self, config, tensors):
+        self.config, self.t = config, tensors
+
+    def encode(self, tokens):
+        """The features of a document, [H]."""
+        embedding = self.t["embedding.weight"]  # [V, H]
+        if tokens.size and not (0 <= tokens.min() and tokens.max() < len(embedding)):
+            raise ValueError(f"token ids must be 0 to {len(embedding) - 1}")
+        # Nothing for a document without tokens.
+        h = embedding[tokens].mean(axis=0) if tokens.size else np.zeros(embedding.shape[1])
+        h = layer_norm(h, self.t["norm.weight"], self.t["norm.bias"], self.config["norm_epsilon"])
+        for i in range(len(self.config.get("hidden", []))):
+            h = gelu(self.t[f"hidden.{i}.weight"] @ h + self.t[f"hidden.{i}.bias"])
+        return h
+
+
+class Transformer:
+    """The BERT family. Tensors have Hugging Face's names; DistilBERT has its own."""
+
+    BERT = {"layer": "encoder.layer", "q": "attention.self.query", "k": "attention.self.key",
+            "v": "attention.self.value", "o": "attention.output.dense", "n1": "attention.output.LayerNorm",
+            "up": "intermediate.dense", "down": "output.dense", "n2": "output.LayerNorm"}
+    DISTILBERT = {"layer": "transformer.layer", "q": "attention.q_lin", "k": "attention.k_lin", "v": "attention.v_lin",
+                  "o": "attention.out_lin", "n1": "sa_layer_norm", "up": "ffn.lin1", "down": "ffn.lin2",
+                  "n2": "output_layer_norm"}
+
+    def __init__(self, config, tensors):
+        a, self.t, self.pooling = config["architecture"], tensors, config["pooling"]
+        distilbert = a["model_type"] == "distilbert"
+        self.names = self.DISTILBERT if distilbert else self.BERT
+        self.layers = a["n_layers" if distilbert else "num_hidden_layers"]
+        self.heads = a["n_heads" if distilbert else "num_attention_heads"]
+        self.epsilon = 1e-12 if distilbert else a["layer_norm_eps"]
+        # RoBERTa's positions begin after its padding id.
+        self.first_position = a["pad_token_id"] + 1 if a["model_type"] == "roberta" else 0
+        tanh = lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+        activations = {"gelu": gelu, "gelu_new": tanh, "relu": lambda x: np.maximum(x, 0)}
+        self.activation = activations[a["activation" if distilbert else "hidden_act"]]
+
+    def encode(self, tokens):
+        """The features of a document, [H], or [n · H] for the first tokens of n layers."""
+        words = self.t["embeddings.word_embeddings.weight"]
+        if not (tokens.size and 0 <= tokens.min() and tokens.max() < len(words)):
+            raise ValueError(f"a document has at least one token, and ids are 0 to {len(words) - 1}")
+        positions = self.first_position + np.arange(tokens.size)
+        x = words[tokens] + self.t["embeddings.position_embeddings.weight"][positions]
+        if "embeddings.token_type_embeddings.weight" in self.t:
+            x = x + self.t["embeddings.token_type_embeddings.weight"][0]
+        x = self.norm("embeddings.LayerNorm", x)
+        first = []
+        for layer in range(self.layers):
+            name = {key: f"{self.names['layer']}.{layer}.{value}" for key, value in self.names.items()}
+            split = lambda y: y.reshape(tokens.size, self.heads, -1).transpose(1, 0, 2)  # [heads, T, H / heads]
+            q, k, v = (split(self.dense(name[part], x)) for part in "qkv")
+            scores = q @ k.transpose(0, 2, 1) / math.sqrt(q.shape[-1])
+            weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+            weights /= weights.sum(axis=-1, keepdims=True)
+            context = (weights @ v).transpose(1, 0, 2).reshape(tokens.size, -1)
+            x = self.norm(name["n1"], x + self.dense(name["o"], context))
+            x = self.norm(name["n2"], x + self.dense(name["down"], self.activation(self.dense(name["up"], x))))
+            first.append(x[0])
+        if self.pooling["kind"] == "mean":
+            return x.mean(axis=0)
+        return np.concatenate(first[::-1][: self.pooling["layers"]])
+
+    def dense(self, name, x):
+        return x @ self.t[name + ".weight"].T + self.t[name + ".bias"]
+
+    def norm(self, name, x):
+        return layer_norm(x, self.t[name + ".weight"], self.t[name + ".bias"], self.epsilon)
+
+
 class Model:
     def __init__(self, folder):
         folder = Path(folder)
         self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         self.labels = read_labels(folder / "labels.txt")
         encoder = self.config["encoder"]
-        if encoder["kind"] != "bag":
-            sys.exit(f"{folder}: this example reads encoders of kind bag, not {encoder['kind']}")
+        if encoder["kind"] not in ("bag", "transformer"):
+            sys.exit(f"{folder}: this example reads encoders of kind bag and transformer, not {encoder['kind']}")
         with safe_open(folder / "model.safetensors", framework="np") as file:
-            self.embedding = file.get_tensor("encoder.embedding.weight")  # f32 [V, H]
-            self.norm_weight = file.get_tensor("encoder.norm.weight")  # f32 [H]
-            self.norm_bias = file.get_tensor("encoder.norm.bias")  # f32 [H]
-            self.hidden = [  # f32 [out, in] and f32 [out], for each hidden layer; often there is none
-                (file.get_tensor(f"encoder.hidden.{i}.weight"), file.get_tensor(f"encoder.hidden.{i}.bias"))
-                for i in range(len(encoder.get("hidden", [])))
-            ]
+            tensors = {name.removeprefix("encoder."): file.get_tensor(name).astype(np.float64)
+                       for name in file.keys() if name.startswith("encoder.")}
+            self.encoder = (Transformer if encoder["kind"] == "transformer" else Bag)(encoder, tensors)
             self.weights = file.get_tensor("classifier.weights")  # f32 [L, F]
             self.indices = file.get_tensor("classifier.indices")  # u16 [L, F]: which feature a weight is for
             self.bias = file.get_tensor("classifier.bias")  # f32 [L]
-        self.epsilon = encoder["norm_epsilon"]
-
-    def encode(self, tokens):
-        """The features of a document, [H]."""
-        tokens = np.asarray(tokens, dtype=np.int64)
-        if tokens.size and not (0 <= tokens.min() and tokens.max() < len(self.embedding)):
-            raise ValueError(f"token ids must be 0 to {len(self.embedding) - 1}")
-        # The mean of the tokens' embeddings; nothing for a document without tokens.
-        rows = self.embedding[tokens].astype(np.float64)
-        pooled = rows.mean(axis=0) if tokens.size else np.zeros(self.embedding.shape[1])
-        # LayerNorm, with the biased variance.
-        h = (pooled - pooled.mean()) / np.sqrt(pooled.var() + self.epsilon)
-        h = h * self.norm_weight + self.norm_bias
-        for weight, bias in self.hidden:
-            h = gelu(weight @ h + bias)
-        return h
 
     def score(self, h):
         """The logit of every label, [L]: each label looks at F of the features only."""
@@ -77,7 +138,7 @@ class Model:
         return z
 
     def predict(self, tokens, top):
-        z = self.score(self.encode(tokens))
+        z = self.score(self.encoder.encode(np.asarray(tokens, dtype=np.int64)))
         top = min(top, len(z))
         # The candidates are in the order of their ids and the sort is stable: equal scores, lower id first.
         candidates = np.flatnonzero(z >= np.partition(z, -top)[-top])

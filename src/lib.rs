@@ -2,8 +2,8 @@
 //! layer that is rewired while it trains (SPARTEX, NeurIPS 2024), in WGSL on any GPU or on the CPU.
 //!
 //! The program `regrow` is a thin shell over this library. The rooms, from the ground up: [`device`] (buffers,
-//! recordings, two engines), [`kernels`] (a launch and a CPU twin for each shader), [`data`], [`encoder`],
-//! [`classifier`], [`optimize`], [`evaluate`] and [`files`], then [`train`], then [`cli`]. `docs/architecture.md`
+//! recordings, two engines), [`kernels`] (a launch and a CPU twin for each shader), [`data`], [`pretrained`],
+//! [`encoder`], [`classifier`], [`optimize`], [`evaluate`] and [`files`], then [`train`], then [`cli`]. `docs/architecture.md`
 //! draws the house.
 //!
 //! ```

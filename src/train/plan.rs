@@ -44,7 +44,7 @@ pub struct Purpose {
 }
 
 /// Which buffers belong to which purpose, by the beginning of their name; the last takes the rest.
-const PURPOSES: [(&str, &[&str]); 5] = [
+const PURPOSES: [(&str, &[&str]); 6] = [
     ("classifier weights, indices, biases", &["classifier weights", "classifier indices", "classifier bias"]),
     (
         "classifier optimizer states, rewiring, inverted index",
@@ -59,7 +59,27 @@ const PURPOSES: [(&str, &[&str]); 5] = [
     ),
     ("encoder parameters", &["encoder."]),
     ("encoder optimizer states", &["first moment of", "second moment of"]),
-    ("workspace: activations, gradients, inputs, ranking", &[""]),
+    (
+        "encoder activations and gradients",
+        &[
+            "gradient ",
+            "queries",
+            "keys",
+            "values",
+            "attention ",
+            "norm statistics",
+            "feed-forward ",
+            "output norm inputs",
+            "layer outputs",
+            "embedding ",
+            "dense results",
+            "pooled embeddings",
+            "hidden before GELU",
+            "encoder outputs",
+            "encoder's features",
+        ],
+    ),
+    ("workspace: inputs, features, ranking", &[""]),
 ];
 
 fn purpose_of(name: &str) -> usize {
@@ -124,7 +144,10 @@ impl Plan {
             }
             "classifier weights, indices, biases" => "set a smaller classifier.fan_in",
             "encoder parameters" | "encoder optimizer states" => {
-                "set a smaller encoder.vocabulary or encoder.dim, or optimizer.encoder.kind = \"sgd\""
+                "set a smaller encoder (vocabulary, dim, layers), freeze a part, or optimizer.encoder.kind = \"sgd\""
+            }
+            "encoder activations and gradients" => {
+                "set encoder.recompute = true, or a smaller train.batch_size with more train.accumulate"
             }
             _ => "set a smaller train.batch_size or evaluate.batch_size",
         };
@@ -238,8 +261,10 @@ mod tests {
             "encoder.embedding.weight",
             "first moment of encoder.norm.bias",
             "batch inputs",
+            "gradient of encoder.norm.bias",
+            "queries",
         ];
-        assert_eq!(names.map(purpose_of), [0, 0, 1, 1, 2, 3, 4]);
+        assert_eq!(names.map(purpose_of), [0, 0, 1, 1, 2, 3, 5, 4, 4]);
     }
 
     /// Counted by hand: SGD keeps no states, so a label has F weights of 4 bytes, F indices of 2, a bias, and a bit
