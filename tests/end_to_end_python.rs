@@ -72,3 +72,20 @@ fn hidden_layers() {
 fn wordpiece_vocabulary() {
     compare(&["--set", "encoder.tokenizer_kind=wordpiece", "--set", "encoder.vocabulary=300"]);
 }
+
+/// A pretrained folder of each family; the first tokens of two layers, which needs all of them.
+#[test]
+fn transformers() {
+    for family in ["bert", "distilbert", "roberta"] {
+        let model = format!("encoder.model={}/tests/golden/encoder/{family}", env!("CARGO_MANIFEST_DIR"));
+        let settings = [
+            "encoder.kind=transformer",
+            &model,
+            "encoder.pooling=cls",
+            "encoder.pooled_layers=2",
+            "data.max_tokens=40",
+        ];
+        let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+        compare(&settings);
+    }
+}
