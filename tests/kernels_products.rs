@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use regrow::device::{Device, DeviceKind, DeviceOptions, Recording, Slice, dense};
+use regrow::device::{Device, DeviceKind, Recording, Slice};
 use regrow::kernels::activation::Activation;
 use regrow::kernels::matmul::Layout;
 use regrow::kernels::matmul_maximum;
@@ -13,93 +13,7 @@ use support::device::{
     Numbers, Outputs, ULP, assert_close, compare, engines, garbage, gpu_uniform, run, sum_tolerance, upload,
     writable,
 };
-
-/// Operands, bias and what c holds before.
-struct Case {
-    sizes: [usize; 3],
-    layout: Layout,
-    a: Vec<f32>,
-    b: Vec<f32>,
-    bias: Vec<f32>,
-    before: Vec<f32>,
-}
-
-impl Case {
-    fn new(seed: u64, sizes: [usize; 3], layout: Layout, size_of_a: f32) -> Self {
-        let [m, n, k] = sizes;
-        let mut numbers = Numbers::new(seed);
-        let (a, b) = (numbers.floats(m * k, size_of_a), numbers.floats(k * n, 1.0));
-        let (bias, before) = (numbers.floats(n, 1.0), numbers.floats(m * n, size_of_a));
-        Self { sizes, layout, a, b, bias, before }
-    }
-
-    fn a_at(&self, i: usize, t: usize) -> f64 {
-        let [m, _, k] = self.sizes;
-        f64::from(if self.layout == Layout::Tn { self.a[t * m + i] } else { self.a[i * k + t] })
-    }
-
-    fn b_at(&self, t: usize, j: usize) -> f64 {
-        let [_, n, k] = self.sizes;
-        f64::from(if self.layout == Layout::Nt { self.b[j * k + t] } else { self.b[t * n + j] })
-    }
-
-    /// Every element of a function of row and column.
-    fn every(&self, element: impl Fn(usize, usize) -> f64) -> Vec<f64> {
-        let [m, n, _] = self.sizes;
-        (0..m * n).map(|at| element(at / n, at % n)).collect()
-    }
-
-    fn product(&self) -> Vec<f64> {
-        self.every(|i, j| (0..self.sizes[2]).map(|t| self.a_at(i, t) * self.b_at(t, j)).sum())
-    }
-
-    /// Σ |a| |b|: what an error of the operands is a share of.
-    fn magnitudes(&self) -> Vec<f64> {
-        self.every(|i, j| (0..self.sizes[2]).map(|t| (self.a_at(i, t) * self.b_at(t, j)).abs()).sum())
-    }
-
-    /// Where the operands lie, for the CPU's products.
-    fn strided(&self) -> (dense::Strided<'_>, dense::Strided<'_>) {
-        let [m, n, k] = self.sizes;
-        let a = if self.layout == Layout::Tn { [1, m] } else { [k, 1] };
-        let b = if self.layout == Layout::Nt { [1, k] } else { [n, 1] };
-        ((&self.a, a), (&self.b, b))
-    }
-
-    /// c and activated, as a tier of a device computes them.
-    fn run(
-        &self,
-        device: &'static Device,
-        products: &Products,
-        what: What,
-        gradient: bool,
-    ) -> Outputs<'static> {
-        let [m, n, k] = self.sizes;
-        let [a, b, bias] = [&self.a, &self.b, &self.bias].map(|values| upload(device, values));
-        let c =
-            if what == What::Accumulate { writable(device, &self.before) } else { garbage(device, m * n) };
-        let activated = garbage(device, m * n);
-        let slice = activated.whole();
-        let epilogue = match what {
-            What::None => Epilogue::None,
-            What::Bias => Epilogue::Bias(&bias),
-            What::Activation(activation) => {
-                Epilogue::BiasActivation { bias: &bias, activation, activated: &slice }
-            }
-            What::Accumulate => Epilogue::Accumulate,
-        };
-        let (sizes, layout) = (self.sizes, self.layout);
-        let product = Product { sizes, layout, a: &a, b: &b, c: &c.whole(), epilogue, gradient };
-        let mut recording = Recording::new();
-        products.record(&mut recording, product);
-        device.submit(recording).unwrap();
-        let outputs = Outputs::of(device).close("c", &c, m * n, k + 1);
-        match what {
-            What::Activation(_) => outputs.within("activated", &activated, m * n, 4e-6 * (k + 1) as f64),
-            _ => outputs,
-        }
-    }
-}
+use support::product::Case;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum What {
@@ -107,6 +21,39 @@ enum What {
     Bias,
     Activation(Activation),
     Accumulate,
+}
+
+/// c and activated, as a tier of a device computes them.
+fn run_case(
+    case: &Case,
+    device: &'static Device,
+    products: &Products,
+    what: What,
+    gradient: bool,
+) -> Outputs<'static> {
+    let [m, n, k] = case.sizes;
+    let [a, b, bias] = [&case.a, &case.b, &case.bias].map(|values| upload(device, values));
+    let c = if what == What::Accumulate { writable(device, &case.before) } else { garbage(device, m * n) };
+    let activated = garbage(device, m * n);
+    let slice = activated.whole();
+    let epilogue = match what {
+        What::None => Epilogue::None,
+        What::Bias => Epilogue::Bias(&bias),
+        What::Activation(activation) => {
+            Epilogue::BiasActivation { bias: &bias, activation, activated: &slice }
+        }
+        What::Accumulate => Epilogue::Accumulate,
+    };
+    let (sizes, layout) = (case.sizes, case.layout);
+    let product = Product { sizes, layout, a: &a, b: &b, c: &c.whole(), epilogue, gradient };
+    let mut recording = Recording::new();
+    products.record(&mut recording, product);
+    device.submit(recording).unwrap();
+    let outputs = Outputs::of(device).close("c", &c, m * n, k + 1);
+    match what {
+        What::Activation(_) => outputs.within("activated", &activated, m * n, 4e-6 * (k + 1) as f64),
+        _ => outputs,
+    }
 }
 
 const SIZES: [[usize; 3]; 9] = [
@@ -162,7 +109,7 @@ fn products_in_every_layout_and_tier() {
                 for tier in tiers {
                     let name = format!("{layout:?} product of {sizes:?} on {tier}, {what:?}");
                     let got = compare(&name, |device| {
-                        case.run(device, &Products::named(device, tier).unwrap(), what, false)
+                        run_case(&case, device, &Products::named(device, tier).unwrap(), what, false)
                     });
                     let truth: Vec<f64> = (product.iter().enumerate())
                         .map(|(at, value)| match what {
@@ -201,7 +148,7 @@ fn cooperative_products_are_those_of_rounded_operands() {
                 let (n, product, magnitudes) = (sizes[1], case.product(), case.magnitudes());
                 for what in [What::None, What::Bias, What::Accumulate, What::Activation(Activation::Gelu)] {
                     let name = format!("{layout:?} product of {sizes:?} on {engine}, {what:?}");
-                    let got = case.run(device, &products, what, false);
+                    let got = run_case(&case, device, &products, what, false);
                     for (at, value) in product.iter().copied().enumerate() {
                         let value = match what {
                             What::None => value,
@@ -233,7 +180,7 @@ fn tiny_gradients_survive_every_tier() {
                 for size in [1e-9, 1e-30, 1e6] {
                     for what in [What::None, What::Accumulate] {
                         let case = Case::new(7, sizes, layout, size);
-                        let got = case.run(device, &products, what, true);
+                        let got = run_case(&case, device, &products, what, true);
                         let magnitudes = case.magnitudes();
                         for (at, value) in case.product().into_iter().enumerate() {
                             let before = if what == What::None { 0.0 } else { f64::from(case.before[at]) };
@@ -295,86 +242,6 @@ fn maxima_and_scales() {
 }
 
 #[test]
-fn bits_do_not_depend_on_tasks_or_threads() {
-    // Sums cut twice over the depth, columns over a panel, rows over several tasks.
-    let sizes = [301, 130, 900];
-    let [m, n, k] = sizes;
-    for layout in Layout::ALL {
-        let case = Case::new(3, sizes, layout, 1.0);
-        let (a, b) = case.strided();
-        let mut whole = vec![f32::NAN; m * n];
-        dense::small_product(sizes, a, b, (&mut whole, n), [1.0, 0.0]);
-        let truth = case.product();
-        assert_close(&format!("{layout:?}"), &whole, &truth, sum_tolerance(k, &truth));
-        for threads in [1, 2, 5] {
-            let device = Device::cpu(DeviceOptions { threads, ..DeviceOptions::default() }).unwrap();
-            let [a, b] = [&case.a, &case.b].map(|values| upload(&device, values));
-            let c = device.allocate("c", (m * n * 4) as u64).unwrap();
-            let mut recording = Recording::new();
-            let epilogue = Epilogue::None;
-            let product = Product { sizes, layout, a: &a, b: &b, c: &c.whole(), epilogue, gradient: false };
-            Products::floor().record(&mut recording, product);
-            device.submit(recording).unwrap();
-            let got: Vec<f32> = device.read_vec(&c, m * n).unwrap();
-            assert!(got == whole, "{layout:?} on {threads} threads");
-        }
-        // One row, and one column, by themselves.
-        for row in [0, 7, 300] {
-            let mut alone = vec![f32::NAN; n];
-            let from = (&a.0[row * a.1[0]..], a.1);
-            dense::small_product([1, n, k], from, b, (&mut alone, n), [1.0, 0.0]);
-            assert!(alone == whole[row * n..][..n], "{layout:?}, row {row}");
-        }
-        for column in [0, 47, 129] {
-            let mut alone = vec![f32::NAN; m];
-            let from = (&b.0[column * b.1[1]..], b.1);
-            dense::small_product([m, 1, k], a, from, (&mut alone, 1), [1.0, 0.0]);
-            let there = (0..m).map(|row| whole[row * n + column]);
-            assert!(alone.iter().copied().eq(there), "{layout:?}, column {column}");
-        }
-    }
-}
-
-#[test]
-fn small_products_scale_and_keep_their_strides() {
-    for (seed, [m, n, k]) in [[1, 1, 1], [7, 33, 5], [65, 48, 64], [33, 7, 400]].into_iter().enumerate() {
-        // Rows and columns apart: every third element, rows with a gap.
-        let (a_strides, b_strides, stride) = ([3 * k + 1, 3], [n + 2, 1], n + 5);
-        let mut numbers = Numbers::new(seed as u64);
-        let a = numbers.floats(m * a_strides[0], 1.0);
-        let b = numbers.floats(k * b_strides[0], 1.0);
-        let before = numbers.floats(m * stride, 1.0);
-        for [alpha, beta] in [[1.0, 0.0], [0.125, 0.0], [1.0, 1.0], [-0.5, 0.25]] {
-            let mut c = before.clone();
-            if beta == 0.0 {
-                // What is there must not count.
-                c.chunks_mut(stride).for_each(|row| row[..n].fill(f32::NAN));
-            }
-            dense::small_product(
-                [m, n, k],
-                (&a, a_strides),
-                (&b, b_strides),
-                (&mut c, stride),
-                [alpha, beta],
-            );
-            for (at, got) in c.iter().enumerate() {
-                let (i, j) = (at / stride, at % stride);
-                if j >= n {
-                    assert_eq!(*got, before[at], "between the rows");
-                    continue;
-                }
-                let term =
-                    |t: usize| f64::from(a[i * a_strides[0] + 3 * t] * 1.0) * f64::from(b[t * (n + 2) + j]);
-                let sum: f64 = (0..k).map(term).sum();
-                let want = f64::from(alpha) * sum + f64::from(beta) * f64::from(before[at]);
-                let place = format!("{m}, {n}, {k}, alpha {alpha}, beta {beta}, at {i}, {j}");
-                assert_close(&place, &[*got], &[want], sum_tolerance(k + 2, &[want, 1.0]));
-            }
-        }
-    }
-}
-
-#[test]
 fn operands_may_be_ranges_of_odd_length() {
     // The last vector of a range is cut; what follows must not count.
     let case = Case::new(1, [3, 5, 7], Layout::Nn, 1.0);
@@ -422,6 +289,9 @@ fn the_choice_is_measured_once_and_kept() {
     *value = serde_json::json!(["tiled32", "floor", "tiled32"]);
     std::fs::write(&file, kept.to_string()).unwrap();
     assert_eq!(Products::choose(device, &options).unwrap().describe(), "nn tiled32, nt floor, tn tiled32");
+    // But not a tier that is switched off: then it is measured again.
+    std::fs::write(&file, kept.to_string().replacen("tiled32", "tiled64", 1)).unwrap();
+    assert!(!names(&Products::choose(device, &options).unwrap()).contains("tiled64"));
     // A tier that was switched off since does not come back from the file.
     let off = ["tiled32", "tiled64", "cooperative"].map(str::to_owned).to_vec();
     let options = ProductOptions { off, cache: cache.clone(), measure_software, ..Default::default() };

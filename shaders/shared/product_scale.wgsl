@@ -14,6 +14,6 @@ fn scale_of_a() -> vec2<f32> {
     }
     let exponent = maximum >> 23u;
     // Infinities and NaNs go through unchanged; zeros and the smallest numbers get the largest power.
-    let power = select(max(min(264u - min(exponent, 254u), 253u), 1u), 127u, exponent == 255u);
+    let power = select(min(264u - min(exponent, 254u), 253u), 127u, exponent == 255u);
     return vec2<f32>(bitcast<f32>(power << 23u), bitcast<f32>((254u - power) << 23u));
 }

@@ -16,11 +16,11 @@ use rayon::prelude::*;
 use tile::{Target, Task};
 
 /// Terms that are added in one go: a panel of b so deep lies well in the second-level cache.
-const DEPTH: usize = 384;
+const DEPTH: usize = 512;
 /// Columns of b that are packed at a time: the copy stays in the last-level cache.
-const COLUMNS: usize = 1536;
+const COLUMNS: usize = 768;
 /// Most rows that a task computes against a panel of b before it takes the next.
-const ROWS: usize = 128;
+const ROWS: usize = 256;
 /// A tile's rows, and its vectors across, where there are 32 vector registers.
 const WIDE: [usize; 2] = [8, 3];
 /// The same where there are 16.

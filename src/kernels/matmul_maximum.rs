@@ -58,7 +58,7 @@ pub fn scale_of(maximum: u32) -> [f32; 2] {
     let power = match maximum >> 23 {
         // Infinities and NaNs go through unchanged.
         255 => 127,
-        exponent => 264_u32.saturating_sub(exponent).clamp(1, 253),
+        exponent => (264 - exponent).min(253),
     };
     [power, 254 - power].map(|power| f32::from_bits(power << 23))
 }

@@ -8,7 +8,7 @@
 //!
 //! With cooperative matrices the operands are rounded to 11 significant bits. A gradient is multiplied by a power of two
 //! first, which `matmul_maximum` finds and the epilogue divides out, so that its size does not matter; what is smaller
-//! than 2⁻²⁵ of its largest value counts as nothing.
+//! than 2⁻³⁵ of its largest value counts as nothing.
 
 use super::activation::Activation;
 use super::matmul::Layout;

@@ -6,3 +6,4 @@ pub mod device;
 pub mod encoder;
 pub mod golden;
 pub mod layer;
+pub mod product;

@@ -129,8 +129,11 @@ impl Task<'_> {
     ) {
         let mut sums = [[simd.splat_f32s(0.0); V]; R];
         let (b, _) = S::as_simd_f32s(b);
-        // All lengths are `depth`: no check of a bound is left in the loop, which would cost registers.
         let b = &b.as_chunks::<V>().0[..depth];
+        #[expect(
+            clippy::needless_range_loop,
+            reason = "over the slice, a check of a's bounds stays and costs registers"
+        )]
         for k in 0..depth {
             for (r, sums) in sums.iter_mut().enumerate() {
                 let a = simd.splat_f32s(a(k, r));
