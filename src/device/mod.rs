@@ -32,6 +32,8 @@ pub struct DeviceOptions {
     pub checked: bool,
     /// GPU: pass launch parameters as immediates where the adapter has them; otherwise in a uniform buffer.
     pub immediates: bool,
+    /// GPU: ask for cooperative matrices where the adapter lists them. Drivers are young; without, none is touched.
+    pub cooperative: bool,
     /// CPU: run the one-pass twin of fused groups. Without, each member's own twin runs.
     pub fused: bool,
     /// CPU: number of threads; 0 takes what the machine offers. Results do not depend on it.
@@ -40,7 +42,7 @@ pub struct DeviceOptions {
 
 impl Default for DeviceOptions {
     fn default() -> Self {
-        Self { checked: false, immediates: true, fused: true, threads: 0 }
+        Self { checked: false, immediates: true, cooperative: true, fused: true, threads: 0 }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Which adapters there are, what they can do, and which one is taken.
 
-use crate::device::DeviceKind;
+use std::panic::AssertUnwindSafe;
+
+use crate::device::{DeviceKind, DeviceOptions};
 use crate::error::{Error, Result};
 
 /// What `regrow devices` tells about an adapter.
@@ -42,9 +44,56 @@ pub struct AdapterSummary {
 const OPTIONAL: &[(&str, wgpu::Features)] = &[("immediates", wgpu::Features::IMMEDIATES)];
 
 /// The optional features to ask `adapter` for.
-pub(super) fn features_to_use(adapter: &wgpu::Adapter) -> wgpu::Features {
-    OPTIONAL.iter().map(|(_, feature)| *feature).fold(wgpu::Features::empty(), |all, one| all | one)
-        & adapter.features()
+fn features_to_use(adapter: &wgpu::Adapter, options: DeviceOptions) -> wgpu::Features {
+    let wanted = OPTIONAL.iter().map(|(_, feature)| *feature);
+    let mut features = wanted.fold(wgpu::Features::empty(), |all, one| all | one) & adapter.features();
+    if !options.immediates {
+        features.remove(wgpu::Features::IMMEDIATES);
+    }
+    if options.cooperative && cooperative_of(adapter).is_some() {
+        features |= COOPERATIVE_FEATURES;
+    }
+    features
+}
+
+/// Opens `adapter` with the features that it has of those wanted; tells which these are.
+pub(super) fn open(
+    adapter: &wgpu::Adapter,
+    options: DeviceOptions,
+) -> Result<(wgpu::Device, wgpu::Queue, wgpu::Features)> {
+    let features = features_to_use(adapter, options);
+    if features.contains(COOPERATIVE_FEATURES) {
+        #[expect(unsafe_code, reason = "the one experimental feature is checked before it is used")]
+        // SAFETY: only shaders of our own use cooperative matrices, none before its results on this adapter have
+        // been compared with the CPU's.
+        let experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        // Some drivers list the matrices and then refuse a device that wants them, at which wgpu panics. The adapter
+        // is as before then: it has made nothing.
+        let ask = AssertUnwindSafe(|| request(adapter, features, experimental));
+        let asked = std::panic::catch_unwind(ask);
+        if let Ok(Ok((device, queue))) = asked {
+            return Ok((device, queue, features));
+        }
+    }
+    let features = features - COOPERATIVE_FEATURES;
+    let (device, queue) = request(adapter, features, wgpu::ExperimentalFeatures::disabled())
+        .map_err(|error| Error::Device(format!("{} cannot be opened: {error}", adapter.get_info().name)))?;
+    Ok((device, queue, features))
+}
+
+fn request(
+    adapter: &wgpu::Adapter,
+    required_features: wgpu::Features,
+    experimental_features: wgpu::ExperimentalFeatures,
+) -> std::result::Result<(wgpu::Device, wgpu::Queue), wgpu::RequestDeviceError> {
+    pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+        label: Some("regrow"),
+        required_features,
+        required_limits: adapter.limits(),
+        experimental_features,
+        memory_hints: wgpu::MemoryHints::MemoryUsage,
+        trace: wgpu::Trace::Off,
+    }))
 }
 
 /// Square matrices that a subgroup multiplies together: f16 · f16 + f32.

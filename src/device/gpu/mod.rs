@@ -91,30 +91,8 @@ impl Faults {
 
 impl GpuEngine {
     pub(super) fn new(adapter: &wgpu::Adapter, options: DeviceOptions) -> Result<Self> {
-        let mut features = adapters::features_to_use(adapter);
-        if !options.immediates {
-            features.remove(wgpu::Features::IMMEDIATES);
-        }
-        let mut experimental = wgpu::ExperimentalFeatures::disabled();
-        if adapters::cooperative_of(adapter).is_some() {
-            features |= adapters::COOPERATIVE_FEATURES;
-            #[expect(unsafe_code, reason = "the one experimental feature is checked before it is used")]
-            // SAFETY: only shaders of our own use cooperative matrices, none before its results on this adapter have
-            // been compared with the CPU's.
-            unsafe {
-                experimental = wgpu::ExperimentalFeatures::enabled();
-            }
-        }
+        let (device, queue, features) = adapters::open(adapter, options)?;
         let limits = adapter.limits();
-        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
-            label: Some("regrow"),
-            required_features: features,
-            required_limits: limits.clone(),
-            experimental_features: experimental,
-            memory_hints: wgpu::MemoryHints::MemoryUsage,
-            trace: wgpu::Trace::Off,
-        }))
-        .map_err(|error| Error::Device(format!("{} cannot be opened: {error}", adapter.get_info().name)))?;
         let faults = Arc::new(Faults::default());
         let uncaptured = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.report(error.to_string())));
@@ -129,6 +107,9 @@ impl GpuEngine {
         let mut summary = adapters::summarize(0, adapter);
         if !immediates {
             summary.immediate_bytes = 0;
+        }
+        if !features.contains(adapters::COOPERATIVE_FEATURES) {
+            summary.cooperative = None;
         }
         Ok(Self {
             state: Mutex::new(State {
