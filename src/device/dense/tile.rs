@@ -113,10 +113,6 @@ impl Task<'_> {
     }
 
     /// R rows times V vectors of columns; all sums stay in registers.
-    #[expect(
-        clippy::needless_range_loop,
-        reason = "k and v index both operands; iterators cost registers here"
-    )]
     #[inline(always)]
     fn tile<S: Simd, const R: usize, const V: usize>(
         &mut self,
