@@ -4,11 +4,6 @@ use std::sync::Arc;
 
 use super::ledger::Ledger;
 use super::{cpu, gpu};
-use crate::error::Error;
-
-pub(super) fn foreign(buffer: &Buffer) -> Error {
-    Error::Device(format!("buffer `{}` belongs to another device", buffer.label()))
-}
 
 /// Memory on a device, shared by whoever holds a clone.
 #[derive(Clone)]

@@ -14,9 +14,9 @@ pub mod shader;
 
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 pub use buffer::{Buffer, SLICE_ALIGNMENT, Slice};
-use buffer::{BufferInner, Storage, foreign};
+use buffer::{BufferInner, Storage};
 pub use gpu::adapters::{AdapterSummary, Cooperative, list_adapters};
 use ledger::Ledger;
 pub use ledger::{BufferUse, MemoryUse};
@@ -312,3 +312,7 @@ pub fn quiet_drivers() {
 
 /// Blocks of label-sized tensors stay below this on the CPU too: a block is the unit of work there as well.
 const CPU_BLOCK_BYTES: u64 = 128 << 20;
+
+fn foreign(buffer: &Buffer) -> Error {
+    Error::Device(format!("buffer `{}` belongs to another device", buffer.label()))
+}
