@@ -49,6 +49,9 @@ fn describe(adapter: &AdapterSummary) -> Vec<String> {
         DeviceKind::SoftwareGpu => "software, computes on the processor",
         DeviceKind::Cpu => "CPU",
     };
+    let matrices = adapter.cooperative.map_or("none".to_owned(), |c| {
+        format!("{0} x {0} x {0}, f16 to f32, subgroups of {1}", c.size, c.subgroup)
+    });
     let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     vec![
         format!(
@@ -72,6 +75,7 @@ fn describe(adapter: &AdapterSummary) -> Vec<String> {
             list(&adapter.features_used),
             list(&adapter.features_missing)
         ),
+        format!("     cooperative matrices: {matrices}"),
     ]
 }
 
