@@ -6,4 +6,5 @@ pub mod device;
 pub mod encoder;
 pub mod golden;
 pub mod layer;
+pub mod models;
 pub mod product;
