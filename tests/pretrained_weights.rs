@@ -325,7 +325,7 @@ fn folders_without_safetensors() {
     let text = message(open_bert(folder.path(), None));
     let path = format!("{:?}", folder.path().display().to_string());
     let code = format!(
-        "\n    from transformers import AutoModel\n    AutoModel.from_pretrained({path}).save_pretrained({path})"
+        "python3 -c 'from transformers import AutoModel; AutoModel.from_pretrained({path}).save_pretrained({path})'"
     );
     assert!(text.ends_with(&code), "{text}");
 }

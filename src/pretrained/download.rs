@@ -62,7 +62,7 @@ pub(super) fn download(
     }
     if !has(SINGLE) && !has(INDEX) {
         let message = if folder::has_pickle(has) {
-            format!("{}\nand then give the folder {local:?}", folder::convert_weights(id, local))
+            format!("{}, and then give the folder {local:?}", folder::convert_weights(id, local))
         } else {
             format!("this model has neither {SINGLE} nor {INDEX}; choose another")
         };
@@ -71,7 +71,7 @@ pub(super) fn download(
     if !has(TOKENIZER) {
         let weights = folder::save_weights(id, local);
         let message = folder::make_tokenizer(id, local);
-        return Err(refused(format!("{message}\n{weights}\nand then give the folder {local:?}")));
+        return Err(refused(format!("{message}, then {weights}, and then give the folder {local:?}")));
     }
     job.fetch(&name(CONFIG))?;
     Architecture::read(&job.snapshot.join(name(CONFIG)))?;

@@ -158,16 +158,16 @@ pub(super) fn no_weights(folder: &Path) -> Error {
 pub(super) fn convert_weights(from: impl Display, to: impl Display) -> String {
     format!(
         "the weights are only in PyTorch's own format, which regrow does not read (such a file can run programs); \
-         convert them with two lines of Python:\n{}",
+         convert them: {}",
         save_weights(from, to)
     )
 }
 
-/// Two lines of Python that write `model.safetensors` and `config.json`.
+/// The command that writes `model.safetensors` and `config.json`.
 pub(super) fn save_weights(from: impl Display, to: impl Display) -> String {
     let (from, to) = (from.to_string(), to.to_string());
     format!(
-        "    from transformers import AutoModel\n    AutoModel.from_pretrained({from:?}).save_pretrained({to:?})"
+        "python3 -c 'from transformers import AutoModel; AutoModel.from_pretrained({from:?}).save_pretrained({to:?})'"
     )
 }
 
@@ -175,7 +175,7 @@ pub(super) fn save_weights(from: impl Display, to: impl Display) -> String {
 pub(super) fn make_tokenizer(from: impl Display, to: impl Display) -> String {
     let (from, to) = (from.to_string(), to.to_string());
     format!(
-        "{TOKENIZER} is missing; make it with two lines of Python:\n    from transformers import AutoTokenizer\n    \
-         AutoTokenizer.from_pretrained({from:?}, use_fast=True).save_pretrained({to:?})"
+        "{TOKENIZER} is missing; make it: python3 -c 'from transformers import AutoTokenizer; \
+         AutoTokenizer.from_pretrained({from:?}, use_fast=True).save_pretrained({to:?})'"
     )
 }

@@ -300,7 +300,7 @@ fn models_that_are_refused() {
             &["config.json", "tokenizer.json", "pytorch_model.bin"],
             "from_pretrained(\"someone/tiny\").save_pretrained(\"tiny\")",
         ),
-        (&["config.json", MODEL], "import AutoTokenizer\n"),
+        (&["config.json", MODEL], "import AutoTokenizer; "),
     ] {
         let world = tiny();
         world.list(files);
