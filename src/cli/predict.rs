@@ -8,10 +8,11 @@ use serde_json::json;
 
 use super::DeviceArgs;
 use crate::classifier::Ranker;
+use crate::config::EncoderKind;
 use crate::data::{Batch, Texts};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::train::{FeedSizes, LoadedModel, RunFolder, load_model, micro_batch};
+use crate::train::{FeedSizes, LoadedModel, RunFolder, load_model, micro_batch, no_text_encoder};
 
 /// Rank the labels of texts.
 ///
@@ -56,6 +57,9 @@ impl PredictArgs {
         let device = self.device.open()?;
         let batch = self.batch;
         let loaded = load_model(&folder, &device, |config, tokenizer| {
+            if config.encoder.kind == EncoderKind::Features {
+                return Err(no_text_encoder(&folder));
+            }
             Ok(FeedSizes::of_documents(batch, micro_batch(config), tokenizer.max_tokens()))
         })?;
         let ranker = Ranker::new(&device, &loaded.model.classifier, self.top, batch)?;

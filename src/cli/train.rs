@@ -10,7 +10,7 @@ use super::{DeviceArgs, open, print, say};
 use crate::config::{Config, DEFAULTS};
 use crate::error::{Error, Result};
 use crate::train::{
-    Event, Finished, RunFolder, Start, TrainOptions, check_data, megabytes, process_peak, train,
+    Event, Finished, RunFolder, Start, TrainOptions, check_run, megabytes, process_peak, train,
 };
 
 /// Train a classifier as a config says.
@@ -77,11 +77,11 @@ pub(super) fn run_training(
     start: Start,
     device: &DeviceArgs,
 ) -> Result<Finished> {
-    // What is wrong with the device or the data must not cost the folder's run.
+    // What is wrong with the device, the data or the weights must not cost the folder's run.
     let device = device.open()?;
     let source = open::encoder_source(config)?;
     let dataset = open::training_data(config, &source)?;
-    check_data(config, &dataset)?;
+    check_run(&device, config, &source, &dataset)?;
     // The run must find its data from wherever `regrow evaluate` is called.
     if let Ok(absolute) = std::fs::canonicalize(&config.data.path) {
         config.data.path = absolute.to_string_lossy().into_owned();

@@ -41,7 +41,10 @@ const CHECKED: [[usize; 3]; 2] = [[70, 35, 50], [76, 100, 36]];
 pub(super) fn tiers(device: &Device, options: &ProductOptions) -> Result<[Tier; 3]> {
     if let Some(name) = options.off.iter().find(|name| !Tier::NAMES[1..].contains(&name.as_str())) {
         let known = Tier::NAMES[1..].join(", ");
-        return Err(Error::Device(format!("product tier `{name}` cannot be switched off, only {known}")));
+        return Err(Error::config(
+            "train.kernels_off",
+            format!("`{name}` cannot be switched off, only {known}"),
+        ));
     }
     let measured = match device.kind() {
         DeviceKind::DiscreteGpu | DeviceKind::IntegratedGpu | DeviceKind::OtherGpu => true,

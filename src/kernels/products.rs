@@ -131,7 +131,7 @@ impl Products {
     /// taken from the cache. The CPU, software GPUs and plans take the floor.
     ///
     /// # Errors
-    /// [`Error::Device`] when `off` names what does not exist, or the floor, or the device fails.
+    /// [`Error::Config`] when `off` names what does not exist, or the floor; [`Error::Device`] when the device fails.
     pub fn choose(device: &Device, options: &ProductOptions) -> Result<Self> {
         Self::with(device, matmul_choice::tiers(device, options)?)
     }

@@ -107,15 +107,29 @@ impl EncoderSource {
         }
     }
 
+    /// Whether the pretrained weights, if there are any, are all there and finite. Reads them once.
+    ///
+    /// # Errors
+    /// As [`PretrainedWeights::open`] and [`PretrainedWeights::read`].
+    pub fn check_weights(&self, config: &Config) -> Result<()> {
+        let Some((weights, architecture)) = self.weights(config)? else { return Ok(()) };
+        EncoderTensors::of(&architecture).iter().try_for_each(|tensor| weights.read(tensor).map(|_| ()))
+    }
+
+    fn weights(&self, config: &Config) -> Result<Option<(PretrainedWeights, Architecture)>> {
+        let Self::Pretrained(source, architecture) = self else { return Ok(None) };
+        let prefix = Some(config.encoder.prefix.as_str()).filter(|prefix| !prefix.is_empty());
+        let weights = PretrainedWeights::open(&source.folder, architecture, prefix)?;
+        Ok(Some((weights, *architecture)))
+    }
+
     /// Reads the pretrained weights into an encoder's parameters, if there are any.
     ///
     /// # Errors
-    /// [`Error::Artefact`] for what is missing, misshapen or not finite; [`Error::Device`].
+    /// As [`EncoderSource::check_weights`]; [`Error::Device`].
     pub fn load(&self, device: &Device, config: &Config, parameters: &[Parameter]) -> Result<()> {
-        let Self::Pretrained(source, architecture) = self else { return Ok(()) };
-        let prefix = Some(config.encoder.prefix.as_str()).filter(|prefix| !prefix.is_empty());
-        let weights = PretrainedWeights::open(&source.folder, architecture, prefix)?;
-        for (tensor, parameter) in EncoderTensors::of(architecture).iter().zip(parameters) {
+        let Some((weights, architecture)) = self.weights(config)? else { return Ok(()) };
+        for (tensor, parameter) in EncoderTensors::of(&architecture).iter().zip(parameters) {
             debug_assert_eq!(parameter.name, format!("{PARAMETER_PREFIX}{}", tensor.name));
             parameter.write(device, &weights.read(tensor)?)?;
         }

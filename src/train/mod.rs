@@ -22,6 +22,6 @@ pub use model::{EncoderSizes, Model, ModelSizes, StepOutcome, micro_batch};
 pub use model_folder::{LoadedModel, ModelInfo, load_model};
 pub use plan::{Plan, Purpose, megabytes, process_peak, sizes_without_data};
 pub use run_folder::{RunFolder, Start};
-pub use sizes::{check_data, model_sizes};
-pub use text_encoder::TextEncoder;
+pub use sizes::{check_run, model_sizes};
+pub use text_encoder::{TextEncoder, no_text_encoder};
 pub use trainer::{Event, Finished, TrainOptions, train};

@@ -4,16 +4,21 @@ use super::calendar::Calendar;
 use super::encoder_source::{EncoderSource, check_tokenizer};
 use super::feed::FeedSizes;
 use super::model::{ModelSizes, micro_batch};
+use super::plan::Plan;
 use crate::config::{Config, EvaluateOn};
 use crate::data::{Dataset, Split};
+use crate::device::Device;
 use crate::error::{Error, Result};
 
-/// Whether the data set has what the config asks for: to be known before a run folder is touched.
+/// Whether a run can begin: the data have the split to evaluate on, the sizes work together and fit on the device, the
+/// pretrained weights are whole. To be known before a run folder is touched.
 ///
 /// # Errors
-/// [`Error::Config`] when the split to evaluate on is missing.
-pub fn check_data(config: &Config, dataset: &Dataset) -> Result<()> {
-    evaluated_split(config, dataset).map(|_| ())
+/// As [`model_sizes`], [`Plan::new`], [`Plan::check`] and [`EncoderSource::check_weights`].
+pub fn check_run(device: &Device, config: &Config, source: &EncoderSource, dataset: &Dataset) -> Result<()> {
+    let sizes = model_sizes(config, source, dataset, 0)?;
+    Plan::new(device, config, sizes)?.check()?;
+    source.check_weights(config)
 }
 
 /// The sizes of the model of a run.

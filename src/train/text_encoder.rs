@@ -13,6 +13,14 @@ use crate::device::{Device, Recording};
 use crate::encoder::Encoder;
 use crate::error::{Error, Result};
 
+/// What to say to whoever gives texts to a model that was trained on features.
+#[must_use]
+pub fn no_text_encoder(folder: &Path) -> Error {
+    let message = "this model takes features, not texts: it was trained with encoder.kind = \"features\" and has no \
+                   text encoder; regrow evaluate measures it on a data set with features";
+    Error::data(folder, message)
+}
+
 /// An encoder on a device with its tokenizer.
 pub struct TextEncoder {
     /// What cuts texts into tokens.
@@ -26,11 +34,12 @@ impl TextEncoder {
     /// The encoder of a regrow model folder, for up to `batch` texts at once. The classifier is not read.
     ///
     /// # Errors
-    /// [`Error::Artefact`] when a file is missing, damaged or of another kind, or has no encoder; [`Error::Device`].
+    /// [`Error::Artefact`] when a file is missing, damaged or of another kind; [`Error::Data`] when the model takes
+    /// features; [`Error::Device`].
     pub fn open(folder: &Path, device: &Device, batch: usize) -> Result<Self> {
         let Described { config, encoder, tokenizer, file, .. } = Described::open(folder)?;
         if let EncoderSizes::Features(_) = encoder {
-            return Err(Error::artefact(folder, "was trained on features: it has no text encoder"));
+            return Err(no_text_encoder(folder));
         }
         let this = Self::build(device, &config, encoder, tokenizer, batch)?;
         for tensor in encoder_tensors(&*this.encoder, Content::Model) {
