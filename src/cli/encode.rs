@@ -88,7 +88,17 @@ impl EncodeArgs {
             format!("train.batch_size={}", self.batch),
         ];
         settings.extend(self.settings.iter().cloned());
-        let config = Config::with_settings(&settings)?;
+        self.pretrained(device, &settings).map_err(|error| match error {
+            // The key that this verb has a flag for.
+            Error::Config { key, message } if key == "data.max_tokens" => {
+                Error::Usage(format!("--max-tokens: {message}"))
+            }
+            other => other,
+        })
+    }
+
+    fn pretrained(&self, device: &Device, settings: &[String]) -> Result<TextEncoder> {
+        let config = Config::with_settings(settings)?;
         let source = open::encoder_source(&config)?;
         TextEncoder::pretrained(device, &config, &source, self.batch)
     }

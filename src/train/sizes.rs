@@ -17,8 +17,8 @@ use crate::error::{Error, Result};
 /// As [`model_sizes`], [`Plan::new`], [`Plan::check`] and [`EncoderSource::check_weights`].
 pub fn check_run(device: &Device, config: &Config, source: &EncoderSource, dataset: &Dataset) -> Result<()> {
     let sizes = model_sizes(config, source, dataset, 0)?;
-    Plan::new(device, config, sizes)?.check()?;
-    source.check_weights(config)
+    source.check_weights(config)?;
+    Plan::new(device, config, sizes)?.check()
 }
 
 /// The sizes of the model of a run.

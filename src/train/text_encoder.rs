@@ -5,7 +5,7 @@ use std::path::Path;
 use super::encoder_source::{EncoderSource, check_tokenizer};
 use super::feed::{Feed, FeedSizes};
 use super::model::{EncoderSizes, ModelSizes, build_encoder, micro_batch};
-use super::model_folder::{Described, without_states};
+use super::model_folder::{Described, MODEL_FILE, without_states};
 use super::stored::{Content, encoder_tensors};
 use crate::config::Config;
 use crate::data::{Batch, Tokenizer};
@@ -43,7 +43,7 @@ impl TextEncoder {
         }
         let this = Self::build(device, &config, encoder, tokenizer, batch)?;
         for tensor in encoder_tensors(&*this.encoder, Content::Model) {
-            tensor.load(device, &file, folder)?;
+            tensor.load(device, &file, &folder.join(MODEL_FILE))?;
         }
         Ok(this)
     }
