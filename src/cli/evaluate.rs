@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{DeviceArgs, SplitArg, open, print, progress, say};
+use crate::config::EncoderKind;
 use crate::data::SplitName;
 use crate::error::{Error, Result};
 use crate::evaluate::Filter;
@@ -57,6 +58,9 @@ impl EvaluateArgs {
             let sizes = FeedSizes::of_split(split, batch_size, micro_batch(config));
             Ok(FeedSizes { filtered: dataset.filter.len(), ..sizes })
         })?;
+        if config.encoder.kind == EncoderKind::Features {
+            split.check_features(loaded.model.encoder.features(), &split_name.to_string())?;
+        }
         let filter = match split_name {
             SplitName::Test if config.evaluate.filter => Filter::new(dataset.filter.clone()),
             _ => Filter::default(),

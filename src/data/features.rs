@@ -103,7 +103,8 @@ impl FeatureTable {
         Ok(Self { source: Arc::new(Source::Array { map, begin }), rows, width })
     }
 
-    fn bytes(&self) -> &[u8] {
+    /// All numbers, little-endian, row after row.
+    pub(super) fn bytes(&self) -> &[u8] {
         match &*self.source {
             Source::Tensor(file, name) => {
                 file.get(name).expect("it was there when the file was opened").bytes

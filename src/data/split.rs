@@ -81,6 +81,22 @@ impl Split {
         Ok(Self { features: Some(table), ..self })
     }
 
+    /// Checks that the split has features of this width; `name` is its name.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when it has none, or others.
+    pub fn check_features(&self, width: usize, name: &str) -> Result<()> {
+        let message = match &self.features {
+            Some(table) if table.width() == width => return Ok(()),
+            Some(table) => {
+                let found = table.width();
+                format!("the features of {name} have rows of {found} numbers, but the model takes {width}")
+            }
+            None => format!("{name} has no features, but the model takes {width} a document"),
+        };
+        Err(Error::config("encoder.features", message))
+    }
+
     /// Precomputed features, a row a document, if there are any.
     #[must_use]
     pub fn features(&self) -> Option<&FeatureTable> {
@@ -143,7 +159,7 @@ impl Split {
         self.u64s(3)
     }
 
-    /// A number that differs, but for chance, between splits with other tokens or labels.
+    /// A number that differs, but for chance, between splits with other tokens, labels or features.
     #[must_use]
     pub fn digest(&self) -> u64 {
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
@@ -152,6 +168,10 @@ impl Split {
         }
         for offsets in [self.token_offsets(), self.label_offsets()] {
             hash.update(bytemuck::cast_slice(offsets));
+        }
+        if let Some(table) = &self.features {
+            hash.update(&(table.width() as u64).to_le_bytes());
+            hash.update(table.bytes());
         }
         hash.digest()
     }

@@ -3,7 +3,7 @@
 use super::calendar::Calendar;
 use super::encoder_source::{EncoderSource, check_tokenizer};
 use super::feed::FeedSizes;
-use super::model::{ModelSizes, micro_batch};
+use super::model::{EncoderSizes, ModelSizes, micro_batch};
 use super::plan::Plan;
 use crate::config::{Config, EvaluateOn};
 use crate::data::{Dataset, Split};
@@ -32,11 +32,19 @@ pub fn model_sizes(
     max_block_rows: usize,
 ) -> Result<ModelSizes> {
     check_tokenizer(config, &dataset.tokenizer)?;
+    let encoder = source.sizes(config, Some(dataset.tokenizer.vocabulary() as usize))?;
+    if let EncoderSizes::Features(width) = encoder {
+        let others = [(&dataset.dev, "dev"), (&dataset.test, "test")];
+        let others = others.into_iter().filter_map(|(split, name)| split.as_ref().map(|split| (split, name)));
+        for (split, name) in others.chain([(&dataset.train, "train")]) {
+            split.check_features(width, name)?;
+        }
+    }
     let calendar = Calendar::new(config, dataset.train.len());
     let labels = dataset.labels.len();
     let per_document = dataset.train.all_labels().len() as f64 / dataset.train.len().max(1) as f64;
     Ok(ModelSizes {
-        encoder: source.sizes(config, Some(dataset.tokenizer.vocabulary() as usize))?,
+        encoder,
         labels,
         train_batch: calendar.step_documents.min(dataset.train.len()),
         feed: feed_sizes(config, dataset, &calendar, evaluated_split(config, dataset)?),
