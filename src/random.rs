@@ -20,6 +20,8 @@ pub enum Purpose {
     Regrow = 5,
     /// Synthetic data sets.
     Synth = 6,
+    /// Clusters of labels.
+    Clusters = 7,
 }
 
 /// Ten rounds of Philox4x32 on `counter` with `key`.
