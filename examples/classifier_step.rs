@@ -25,6 +25,7 @@ fn main() -> regrow::Result<()> {
             group: 1,
             max_batch: batch,
             rule: Rule::Sgd,
+            precision: Default::default(),
             train_bias: true,
             init_scale: 0.1,
             bias_init: -5.0,
@@ -66,7 +67,7 @@ fn main() -> regrow::Result<()> {
         recording.clear(&losses);
         let rates = optimizer.rates(step);
         let (positives, losses) = (&positives, &losses.whole());
-        let step = Step { batch, loss: Loss::Bce, scale, rates, positives, x: &x, dx: &dx, losses };
+        let step = Step { batch, loss: Loss::Bce, scale, step: 0, rates, positives, x: &x, dx: &dx, losses };
         layer.record_step(&mut recording, &step);
         device.submit(recording)?;
         device.wait()?;

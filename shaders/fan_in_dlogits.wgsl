@@ -8,6 +8,7 @@
 // An invocation owns one label and walks the samples in tiles of 16.
 //!import linear
 //!import fan_in
+//!import narrow
 
 // 0 binary cross-entropy, 1 squared hinge, 2 none: the logits themselves
 const LOSS: u32 = 0u;
@@ -18,6 +19,7 @@ struct Params {
     first_label: u32,   // number of the block's first label
     fan_in: u32,
     index_words: u32,   // words in a row of indices
+    weight_words: u32,  // words in a row of weights
     group: u32,         // labels that share a row of indices
     batch: u32,
     columns: u32,       // batch rounded up to 16
@@ -27,7 +29,7 @@ struct Params {
 var<immediate> params: Params;
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;             // [D, columns]
-@group(0) @binding(1) var<storage, read> weights: array<f32>;             // [rows, F]
+@group(0) @binding(1) var<storage, read> weights: array<u32>;             // [rows, weight_words]
 @group(0) @binding(2) var<storage, read> indices: array<u32>;             // [rows / group, index_words]
 @group(0) @binding(3) var<storage, read> bias: array<f32>;                // [rows]
 @group(0) @binding(4) var<storage, read> positives: array<vec2<u32>>;     // sorted by label, then sample
@@ -76,7 +78,7 @@ fn main(
         return;
     }
     let label = params.first_label + row;
-    let weight_base = row * params.fan_in;
+    let weight_base = row * params.weight_words;
     let index_base = (row / params.group) * params.index_words;
     let quads = params.columns / 4u;
     var cursor = first_positive(label);
@@ -87,7 +89,7 @@ fn main(
         var z2 = z0;
         var z3 = z0;
         for (var f = 0u; f < params.fan_in; f++) {
-            let w = weights[weight_base + f];
+            let w = stored(WEIGHTS, weights[weight_base + f / per_word(WEIGHTS)], f);
             let at = index_in(indices[index_base + f / 2u], f) * quads + tile;
             z0 += w * x[at];
             z1 += w * x[at + 1u];

@@ -5,6 +5,7 @@
 //
 // An invocation owns four samples of one feature.
 //!import linear
+//!import narrow
 
 const WORKGROUP: u32 = 64u;
 
@@ -12,13 +13,14 @@ struct Params {
     features: u32,
     rows: u32,      // labels of this block
     fan_in: u32,
+    weight_words: u32, // words in a row of weights
     group: u32,     // labels that share a row of indices
     columns: u32,   // batch rounded up to 16
 }
 var<immediate> params: Params;
 
 @group(0) @binding(0) var<storage, read> dlogits: array<vec4<f32>>;  // [rows, columns]
-@group(0) @binding(1) var<storage, read> weights: array<f32>;        // [rows, F]
+@group(0) @binding(1) var<storage, read> weights: array<u32>;        // [rows, weight_words]
 @group(0) @binding(2) var<storage, read> offsets: array<u32>;        // [D + 1]
 @group(0) @binding(3) var<storage, read> connections: array<u32>;    // [rows / group * F], row * F + f, by feature
 @group(0) @binding(4) var<storage, read_write> dx: array<vec4<f32>>; // [D, columns]
@@ -43,7 +45,8 @@ fn main(
         let slot = connection - index_row * params.fan_in;
         let end = min((index_row + 1u) * params.group, params.rows);
         for (var row = index_row * params.group; row < end; row++) {
-            sum += weights[row * params.fan_in + slot] * dlogits[row * quads + quad];
+            let word = weights[row * params.weight_words + slot / per_word(WEIGHTS)];
+            sum += stored(WEIGHTS, word, slot) * dlogits[row * quads + quad];
         }
     }
     dx[lane] = sum;

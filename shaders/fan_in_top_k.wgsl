@@ -3,6 +3,7 @@
 // An invocation owns one sample and one segment of labels; equal scores rank by the lower label. Labels on a sample's
 // filter list never enter.
 //!import linear
+//!import narrow
 
 const K: u32 = 5u;
 const WORKGROUP: u32 = 64u;
@@ -12,6 +13,7 @@ struct Params {
     first_label: u32, // number of the block's first label
     fan_in: u32,
     index_words: u32, // words in a row of indices
+    weight_words: u32, // words in a row of weights
     group: u32,       // labels that share a row of indices
     batch: u32,
     columns: u32,     // batch rounded up to 16
@@ -21,13 +23,17 @@ struct Params {
 var<immediate> params: Params;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;              // [D, columns]
-@group(0) @binding(1) var<storage, read> weights: array<f32>;        // [rows, F]
+@group(0) @binding(1) var<storage, read> weights: array<u32>;        // [rows, weight_words]
 @group(0) @binding(2) var<storage, read> indices: array<u32>;        // [rows / group, index_words]
 @group(0) @binding(3) var<storage, read> bias: array<f32>;           // [rows]
 @group(0) @binding(4) var<storage, read> filter_offsets: array<u32>; // [B + 1]
 @group(0) @binding(5) var<storage, read> filter_labels: array<u32>;
 @group(0) @binding(6) var<storage, read_write> scores: array<f32>;   // [segments, columns, K], best first
 @group(0) @binding(7) var<storage, read_write> labels: array<u32>;   // [segments, columns, K]
+
+fn weight_at(base: u32, slot: u32) -> f32 {
+    return stored(WEIGHTS, weights[base + slot / per_word(WEIGHTS)], slot);
+}
 
 // No label: what is left of a list with fewer than K entries.
 const NOTHING: u32 = 0xffffffffu;
@@ -66,15 +72,15 @@ fn main(
         for (var row = segment * params.segment; row < end; row++) {
             let index_base = (row / params.group) * params.index_words;
             var z = bias[row];
-            let weight_base = row * params.fan_in;
+            let weight_base = row * params.weight_words;
             for (var f = 1u; f < params.fan_in; f += 2u) {
                 let word = indices[index_base + f / 2u];
-                z += weights[weight_base + f - 1u] * x[(word & 0xffffu) * params.columns + sample];
-                z += weights[weight_base + f] * x[(word >> 16u) * params.columns + sample];
+                z += weight_at(weight_base, f - 1u) * x[(word & 0xffffu) * params.columns + sample];
+                z += weight_at(weight_base, f) * x[(word >> 16u) * params.columns + sample];
             }
             if (params.fan_in & 1u) == 1u {
                 let word = indices[index_base + params.fan_in / 2u];
-                z += weights[weight_base + params.fan_in - 1u] * x[(word & 0xffffu) * params.columns + sample];
+                z += weight_at(weight_base, params.fan_in - 1u) * x[(word & 0xffffu) * params.columns + sample];
             }
             // Labels come in ascending order, so an equal score stays behind.
             if z > best_scores[K - 1u] {

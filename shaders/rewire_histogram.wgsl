@@ -4,6 +4,7 @@
 // First the keys are scores, |w| as an unsigned integer (monotone for magnitudes); then, among the connections whose
 // score is exactly the one found, their positions row * F + f.
 //!import linear
+//!import narrow
 
 // 0: digits of the score; 1: digits of the position among equal scores
 const BY_POSITION: u32 = 0u;
@@ -13,6 +14,7 @@ struct Params {
     rows: u32,       // labels of this block
     index_rows: u32,
     fan_in: u32,
+    weight_words: u32, // words in a row of weights
     group: u32,      // labels that share a row of indices: their mean |w| is the score
     shift: u32,      // place of the digit
     prefix: u32,     // the higher bits that are decided
@@ -20,20 +22,24 @@ struct Params {
 }
 var<immediate> params: Params;
 
-@group(0) @binding(0) var<storage, read> weights: array<f32>;                // [rows, F]
+@group(0) @binding(0) var<storage, read> weights: array<u32>;                // [rows, weight_words]
 @group(0) @binding(1) var<storage, read_write> counts: array<atomic<u32>>;   // [256]
 
 var<workgroup> local_counts: array<atomic<u32>, 256>;
 
+fn magnitude(row: u32, slot: u32) -> f32 {
+    return abs(stored(WEIGHTS, weights[row * params.weight_words + slot / per_word(WEIGHTS)], slot));
+}
+
 fn score_of(index_row: u32, slot: u32) -> u32 {
     if params.group == 1u {
-        return bitcast<u32>(abs(weights[index_row * params.fan_in + slot]));
+        return bitcast<u32>(magnitude(index_row, slot));
     }
     let first = index_row * params.group;
     let end = min(first + params.group, params.rows);
     var sum = 0.0;
     for (var row = first; row < end; row++) {
-        sum += abs(weights[row * params.fan_in + slot]);
+        sum += magnitude(row, slot);
     }
     return bitcast<u32>(sum / f32(end - first));
 }

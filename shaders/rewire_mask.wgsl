@@ -7,6 +7,7 @@
 //
 // An invocation owns a word of the mask, 32 slots of a row.
 //!import linear
+//!import narrow
 
 const MODE: u32 = 0u;
 const WORKGROUP: u32 = 64u;
@@ -15,6 +16,7 @@ struct Params {
     rows: u32,         // labels of this block
     index_rows: u32,
     fan_in: u32,
+    weight_words: u32, // words in a row of weights
     mask_words: u32,   // words in a row of the mask
     group: u32,        // labels that share a row of indices
     threshold: f32,
@@ -24,18 +26,22 @@ struct Params {
 }
 var<immediate> params: Params;
 
-@group(0) @binding(0) var<storage, read> weights: array<f32>;    // [rows, F]
+@group(0) @binding(0) var<storage, read> weights: array<u32>;    // [rows, weight_words]
 @group(0) @binding(1) var<storage, read_write> mask: array<u32>; // [index_rows, mask_words]
+
+fn magnitude(row: u32, slot: u32) -> f32 {
+    return abs(stored(WEIGHTS, weights[row * params.weight_words + slot / per_word(WEIGHTS)], slot));
+}
 
 fn score_of(index_row: u32, slot: u32) -> f32 {
     if params.group == 1u {
-        return abs(weights[index_row * params.fan_in + slot]);
+        return magnitude(index_row, slot);
     }
     let first = index_row * params.group;
     let end = min(first + params.group, params.rows);
     var sum = 0.0;
     for (var row = first; row < end; row++) {
-        sum += abs(weights[row * params.fan_in + slot]);
+        sum += magnitude(row, slot);
     }
     return sum / f32(end - first);
 }

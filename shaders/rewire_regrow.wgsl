@@ -5,6 +5,7 @@
 // An invocation owns one row of indices; the numbers drawn depend on the row's number in the whole layer alone.
 //!import linear
 //!import random
+//!import narrow
 
 // how many states the optimizer keeps for a weight
 const STATES: u32 = 2u;
@@ -16,6 +17,8 @@ struct Params {
     first_index_row: u32, // number of the block's first row of indices in the layer
     fan_in: u32,
     index_words: u32,     // words in a row of indices
+    weight_words: u32,    // words in a row of weights
+    moment_words: u32,    // words in a row of the optimizer's states
     mask_words: u32,      // words in a row of the mask
     group: u32,           // labels that share a row of indices
     features: u32,        // D
@@ -30,12 +33,14 @@ var<immediate> params: Params;
 
 @group(0) @binding(0) var<storage, read> mask: array<u32>;                   // [index_rows, mask_words]
 @group(0) @binding(1) var<storage, read_write> regrown: array<u32>;          // the mask of the last rewiring
-@group(0) @binding(2) var<storage, read_write> weights: array<f32>;          // [rows, F]
+@group(0) @binding(2) var<storage, read_write> weights: array<u32>;          // [rows, weight_words]
 @group(0) @binding(3) var<storage, read_write> indices: array<u32>;          // [index_rows, index_words]
-@group(0) @binding(4) var<storage, read_write> first: array<f32>;            // [rows, F], if the optimizer has it
-@group(0) @binding(5) var<storage, read_write> second: array<f32>;           // [rows, F], if the optimizer has it
+@group(0) @binding(4) var<storage, read_write> first: array<u32>;            // [rows, moment_words], if the optimizer has it
+@group(0) @binding(5) var<storage, read_write> second: array<u32>;           // [rows, moment_words], if the optimizer has it
 @group(0) @binding(6) var<storage, read_write> counts: array<atomic<u32>>;   // pruned, pruned again, regrown
 
+// Bits that round to the nearest.
+const NEAREST: u32 = 0x8000u;
 // After so many draws the next free index is taken: rows that use nearly all features would draw for long.
 const MAX_DRAWS: u32 = 32u;
 
@@ -113,16 +118,17 @@ fn main(
         }
         set_index(index_row, slot, fresh_index(index_row, slot));
         for (var row = first_row; row < end_row; row++) {
-            let connection = row * params.fan_in + slot;
             var weight = 0.0;
             if params.bound > 0.0 {
                 let member = (row - first_row) * params.fan_in + slot;
                 let words = draw(index_row, 0x80000000u + member / 4u);
                 weight = params.bound * (2.0 * unit(words[member % 4u]) - 1.0);
             }
-            weights[connection] = weight;
-            if STATES >= 1u { first[connection] = 0.0; }
-            if STATES >= 2u { second[connection] = 0.0; }
+            let at = row * params.weight_words + slot / per_word(WEIGHTS);
+            weights[at] = (weights[at] & ~place_mask(WEIGHTS, slot)) | rounded(WEIGHTS, weight, slot, NEAREST);
+            let state = row * params.moment_words + slot / per_word(MOMENTS);
+            if STATES >= 1u { first[state] &= ~place_mask(MOMENTS, slot); }
+            if STATES >= 2u { second[state] &= ~place_mask(MOMENTS, slot); }
         }
     }
     atomicAdd(&counts[0], pruned);

@@ -22,6 +22,8 @@ pub enum Purpose {
     Synth = 6,
     /// Clusters of labels.
     Clusters = 7,
+    /// Stochastic rounding of narrow storage.
+    Rounding = 8,
 }
 
 /// Ten rounds of Philox4x32 on `counter` with `key`.

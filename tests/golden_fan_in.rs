@@ -6,6 +6,7 @@ use regrow::classifier::{Contents, FanIn, FanInOptions, Loss, Positives, Step as
 use regrow::device::{Device, Recording, Slice};
 use regrow::kernels::fan_in_dlogits::{self, Block};
 use regrow::kernels::optimizer::{Rates, Rule};
+use regrow::kernels::storage::Precision;
 use regrow::kernels::{columns_of, index_words};
 use support::device::{engines, upload};
 use support::golden::{Case, cases, scaled_error};
@@ -68,6 +69,7 @@ fn layer(device: &Device, case: &Case, max_block_rows: usize) -> FanIn {
         group,
         max_batch: batch,
         rule: Rule::Momentum,
+        precision: Default::default(),
         train_bias: true,
         init_scale: 1.0,
         bias_init: 0.0,
@@ -154,7 +156,17 @@ impl Step {
         recording.clear(&losses);
         let scale = StepScale { gradient: scale, loss: scale, place: 2 };
         let (positives, x, dx_slice, losses_slice) = (&positives, &x, &dx.whole(), &losses.whole());
-        let step = LayerStep { batch, loss, scale, rates, positives, x, dx: dx_slice, losses: losses_slice };
+        let step = LayerStep {
+            batch,
+            loss,
+            scale,
+            step: 0,
+            rates,
+            positives,
+            x,
+            dx: dx_slice,
+            losses: losses_slice,
+        };
         layer.record_step(&mut recording, &step);
         device.submit(recording).unwrap();
         let [dweights, _, dbias, _] = layer.states(device).unwrap();
@@ -200,7 +212,8 @@ fn golden_fan_in_logit_gradients() {
             engines().into_iter().flat_map(|e| losses(&case).into_iter().map(move |l| (e, l)))
         {
             let (loss, scale) = loss_of(&name, batch, labels);
-            let block = Block { rows: labels, first_label: 0, fan_in, group, batch };
+            let block =
+                Block { rows: labels, first_label: 0, fan_in, group, batch, precision: Precision::default() };
             let padded: Vec<u16> = contents
                 .indices
                 .chunks_exact(fan_in)

@@ -18,6 +18,7 @@ fn layer(device: &Device, case: &Case, max_block_rows: usize) -> FanIn {
         group,
         max_batch: 1,
         rule: Rule::AdamW,
+        precision: Default::default(),
         train_bias: true,
         init_scale: 1.0,
         bias_init: 0.25,

@@ -6,6 +6,7 @@ use regrow::device::Device;
 use regrow::kernels::fan_in_dlogits::{Block, Loss};
 use regrow::kernels::fan_in_top_k::{LOWEST, NOTHING, segments};
 use regrow::kernels::optimizer::Rule;
+use regrow::kernels::storage::{Precision, Rounding};
 use regrow::kernels::{
     bias_update, columns_of, fan_in_dlogits, fan_in_feature_gradient, fan_in_top_k, fan_in_update,
     inverted_index, loss_sum, top_k_merge,
@@ -70,7 +71,14 @@ fn logits_losses_and_their_gradients() {
 fn losses_keep_both_tails() {
     // Weights of zero: the logit is the bias, exactly. Odd labels are positive everywhere.
     let biases = [0.0, 1e-3, 1.0, 30.0, 80.0, 120.0, 1e4].map(|z: f32| [z, z, -z, -z]).concat();
-    let block = Block { rows: biases.len(), first_label: 0, fan_in: 2, group: 1, batch: 1 };
+    let block = Block {
+        rows: biases.len(),
+        first_label: 0,
+        fan_in: 2,
+        group: 1,
+        batch: 1,
+        precision: Precision::default(),
+    };
     let mut layer = Layer::new((block, 3), 1);
     layer.weights.fill(0.0);
     layer.bias.clone_from(&biases);
@@ -96,7 +104,8 @@ fn losses_keep_both_tails() {
 
 #[test]
 fn a_nan_reaches_the_loss() {
-    let block = Block { rows: 5, first_label: 0, fan_in: 3, group: 1, batch: 3 };
+    let block =
+        Block { rows: 5, first_label: 0, fan_in: 3, group: 1, batch: 3, precision: Precision::default() };
     let mut layer = Layer::new((block, 6), 2);
     // Label 0 has no positive, label 2 has all samples: a NaN must come through either way.
     layer.weights[0] = f32::NAN;
@@ -177,7 +186,13 @@ fn weights_and_biases_take_optimizer_steps() {
                 run(
                     device,
                     [
-                        fan_in_update::launch(layer.block, rule, rates, [&x, &dlogits, &indices, &w, &m, &v]),
+                        fan_in_update::launch(
+                            layer.block,
+                            rule,
+                            rates,
+                            Rounding::default(),
+                            [&x, &dlogits, &indices, &w, &m, &v],
+                        ),
                         bias_update::launch(layer.block, rule, rates, [&dlogits, &b, &bm, &bv]),
                     ],
                 );
@@ -308,7 +323,14 @@ fn check_top_k(shapes: &[(Block, usize)], k: usize) {
 
 #[test]
 fn best_labels_are_those_of_a_sort() {
-    let block = |rows, first_label, group, batch| Block { rows, first_label, fan_in: 5, group, batch };
+    let block = |rows, first_label, group, batch| Block {
+        rows,
+        first_label,
+        fan_in: 5,
+        group,
+        batch,
+        precision: Precision::default(),
+    };
     for k in [1, 3, 5] {
         check_top_k(&[(block(1100, 0, 1, 7), 20), (block(33, 1100, 1, 7), 20)], k);
     }
@@ -321,7 +343,8 @@ fn best_labels_are_those_of_a_sort() {
 
 #[test]
 fn a_nan_score_is_never_among_the_best() {
-    let block = Block { rows: 9, first_label: 0, fan_in: 2, group: 1, batch: 2 };
+    let block =
+        Block { rows: 9, first_label: 0, fan_in: 2, group: 1, batch: 2, precision: Precision::default() };
     let mut layer = Layer::integers((block, 4), 3);
     layer.bias[4] = f32::NAN;
     let got = compare("NaN among the scores", |device| {

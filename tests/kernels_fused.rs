@@ -5,6 +5,7 @@ mod support;
 use regrow::device::{Buffer, Device, DeviceOptions, Recording};
 use regrow::kernels::fan_in_dlogits::{Block, Loss};
 use regrow::kernels::optimizer::Rule;
+use regrow::kernels::storage::{Precision, Rounding};
 use regrow::kernels::{
     bias_update, fan_in_dlogits, fan_in_feature_gradient, fan_in_sweep, fan_in_update, inverted_index,
     loss_sum,
@@ -53,14 +54,25 @@ fn step<'a>(device: &'a Device, layer: &Layer, loss: Loss, rule: Rule, train_bia
         ),
         loss_sum::launch(rows, 1, LOSS_SCALE, &label_loss, &ring),
         fan_in_feature_gradient::launch(block, features, [&dlogits, &w, &offsets, &connections, &dx_slice]),
-        fan_in_update::launch(block, rule, rates, [&x, &dlogits, &indices, &w, &m, &v]),
+        fan_in_update::launch(block, rule, rates, Rounding::default(), [&x, &dlogits, &indices, &w, &m, &v]),
     ];
     if train_bias {
         members.push(bias_update::launch(block, rule, rates, [&dlogits, &b, &bm, &bv]));
     }
     let bindings = [&x, &indices, &positives, &w, &b, &m, &v, &bm, &bv, &partial, &dx_slice, &ring];
-    let params =
-        fan_in_sweep::params(block, features, count, loss, SCALE, LOSS_SCALE, 1, rule, rates, train_bias);
+    let params = fan_in_sweep::params(
+        block,
+        features,
+        count,
+        loss,
+        SCALE,
+        LOSS_SCALE,
+        1,
+        rule,
+        rates,
+        Rounding::default(),
+        train_bias,
+    );
     let mut recording = Recording::new();
     recording.fused(&fan_in_sweep::FUSED, bindings.map(Clone::clone).to_vec(), params, members);
     device.submit(recording).unwrap();
@@ -81,7 +93,14 @@ fn step<'a>(device: &'a Device, layer: &Layer, loss: Loss, rule: Rule, train_bia
 
 fn layers() -> Vec<Layer> {
     let mut all = shapes();
-    let block = |rows, first_label, fan_in, group, batch| Block { rows, first_label, fan_in, group, batch };
+    let block = |rows, first_label, fan_in, group, batch| Block {
+        rows,
+        first_label,
+        fan_in,
+        group,
+        batch,
+        precision: Precision::default(),
+    };
     // More than one part; more labels in a part than the least; a batch that needs several registers.
     all.extend([
         (block(300, 7, 5, 1, 7), 12),
@@ -156,7 +175,8 @@ fn results_do_not_depend_on_the_number_of_threads() {
 
 #[test]
 fn a_nan_reaches_the_loss_in_one_pass() {
-    let block = Block { rows: 5, first_label: 0, fan_in: 3, group: 1, batch: 3 };
+    let block =
+        Block { rows: 5, first_label: 0, fan_in: 3, group: 1, batch: 3, precision: Precision::default() };
     // A label without positives, and one that every sample has.
     for label in [0, 2] {
         let mut layer = Layer::new((block, 6), 2);

@@ -9,6 +9,7 @@ use regrow::kernels::fan_in_dlogits::Block;
 use regrow::kernels::rewire_histogram::Digit;
 use regrow::kernels::rewire_mask::{Rule, mask_words};
 use regrow::kernels::rewire_regrow::Growth;
+use regrow::kernels::storage::Precision;
 use regrow::kernels::{index_words, inverted_index, rewire_histogram, rewire_mask, rewire_regrow};
 use regrow::random::{Purpose, below, unit, words};
 use support::device::{Numbers, Outputs, compare, garbage, run, upload, writable};
@@ -17,7 +18,14 @@ use support::layer::{Layer, shapes};
 /// Blocks whose weights are multiples of 1/8: scores are exact everywhere, and many are equal. Partial groups have
 /// one or two labels, so that means are exact as well.
 fn coarse() -> Vec<Layer> {
-    let block = |rows, fan_in, group| Block { rows, first_label: 0, fan_in, group, batch: 1 };
+    let block = |rows, fan_in, group| Block {
+        rows,
+        first_label: 0,
+        fan_in,
+        group,
+        batch: 1,
+        precision: Precision::default(),
+    };
     let shapes = [
         (block(1, 1, 1), 3),
         (block(7, 3, 1), 10),
@@ -242,7 +250,19 @@ fn check_regrown(case: &str, before: &Wired, mask: &[u32], growth: Growth, after
 #[test]
 fn regrowing_changes_the_pruned_slots_alone() {
     let mut cases = shapes();
-    let tight = |features| (Block { rows: 33, first_label: 12, fan_in: 9, group: 4, batch: 1 }, features);
+    let tight = |features| {
+        (
+            Block {
+                rows: 33,
+                first_label: 12,
+                fan_in: 9,
+                group: 4,
+                batch: 1,
+                precision: Precision::default(),
+            },
+            features,
+        )
+    };
     // All features in use, and one or two free.
     cases.extend([tight(9), tight(10), tight(11)]);
     for (seed, shape) in cases.into_iter().enumerate() {
@@ -304,7 +324,10 @@ fn wire(block: Block, features: usize, bound: f32) -> Wired {
 fn the_first_wiring_has_no_duplicates() {
     let mut all: Vec<(Block, usize)> = shapes();
     // Every feature is used.
-    all.push((Block { rows: 17, first_label: 4, fan_in: 33, group: 4, batch: 1 }, 33));
+    all.push((
+        Block { rows: 17, first_label: 4, fan_in: 33, group: 4, batch: 1, precision: Precision::default() },
+        33,
+    ));
     for (block, features) in all {
         let Block { rows, fan_in, group, first_label, .. } = block;
         let wired = wire(block, features, 0.5);
@@ -331,7 +354,14 @@ fn the_first_wiring_has_no_duplicates() {
 
 #[test]
 fn the_wiring_does_not_depend_on_blocks() {
-    let block = |rows, first_label| Block { rows, first_label, fan_in: 5, group: 4, batch: 1 };
+    let block = |rows, first_label| Block {
+        rows,
+        first_label,
+        fan_in: 5,
+        group: 4,
+        batch: 1,
+        precision: Precision::default(),
+    };
     let (whole, head, tail) =
         (wire(block(30, 0), 20, 0.5), wire(block(12, 0), 20, 0.5), wire(block(18, 12), 20, 0.5));
     assert_eq!(whole.layer.indices, [head.layer.indices, tail.layer.indices].concat());
@@ -342,7 +372,10 @@ fn the_wiring_does_not_depend_on_blocks() {
 fn every_feature_lists_its_connections_in_order() {
     let mut all = shapes();
     // Several thousand connections in several chunks; most features without any.
-    all.push((Block { rows: 701, first_label: 0, fan_in: 7, group: 1, batch: 1 }, 3000));
+    all.push((
+        Block { rows: 701, first_label: 0, fan_in: 7, group: 1, batch: 1, precision: Precision::default() },
+        3000,
+    ));
     for (seed, (block, features)) in all.into_iter().enumerate() {
         let layer = Layer::new((block, features), seed as u64);
         let connections = block.index_rows() * block.fan_in;
@@ -374,7 +407,8 @@ fn every_feature_lists_its_connections_in_order() {
 #[test]
 fn half_words_of_other_rows_stay_as_they_are() {
     // An odd fan-in leaves half a word at the end of each row: regrowing must not touch it.
-    let block = Block { rows: 5, first_label: 0, fan_in: 3, group: 1, batch: 1 };
+    let block =
+        Block { rows: 5, first_label: 0, fan_in: 3, group: 1, batch: 1, precision: Precision::default() };
     let mut layer = Layer::new((block, 50), 1);
     layer.indices.iter_mut().skip(3).step_by(4).for_each(|padding| *padding = 0xabcd);
     let before = Wired { regrown: vec![0; 5], layer, counts: [0; 3] };

@@ -15,6 +15,7 @@ use regrow::kernels::pool::{Place, PoolKind};
 use regrow::kernels::products::{Epilogue, Product};
 use regrow::kernels::rewire_histogram::Digit;
 use regrow::kernels::rewire_regrow::Growth;
+use regrow::kernels::storage::{Precision, Rounding};
 use regrow::kernels::*;
 
 /// A kernel's variant, parsed and validated.
@@ -232,7 +233,8 @@ fn kernels_have_different_names() {
 
 /// One launch of each kernel, however small; `s` stands for every buffer.
 fn sample_launches(s: &Slice) -> Vec<Launch> {
-    let block = Block { rows: 3, first_label: 0, fan_in: 2, group: 1, batch: 2 };
+    let block =
+        Block { rows: 3, first_label: 0, fan_in: 2, group: 1, batch: 2, precision: Precision::default() };
     let (rule, rates) = (Rule::AdamW, Rates::default());
     let growth = Growth { features: 4, bound: 1.0, seed: 1, step: 1, first_wiring: false, states: 2 };
     let digit = Digit { shift: 24, prefix: 0, equal_score: None };
@@ -261,7 +263,7 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
         fan_in_dlogits::launch(block, Some(Loss::Bce), 1.0, 0, [s; 7]),
         fan_in_feature_gradient::launch(block, 4, [s; 5]),
         fan_in_top_k::launch(block, 5, [s; 8]),
-        fan_in_update::launch(block, rule, rates, [s; 6]),
+        fan_in_update::launch(block, rule, rates, Rounding::default(), [s; 6]),
         layer_norm::launch(1, 1, 1e-5, [s; 5]),
         layer_norm_backward::launch(1, 1, [s; 5]),
         layer_norm_parameters::launch(1, 1, [s; 5], true),

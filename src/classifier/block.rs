@@ -11,13 +11,13 @@ use crate::kernels::rewire_mask::mask_words;
 pub struct LabelBlock {
     /// Sizes; its `batch` is set anew for each launch.
     pub shape: Block,
-    /// [rows, F] f32.
+    /// [rows, F], each row from a word on, stored as `shape.precision` says.
     pub weights: Buffer,
     /// [rows / group, index words] u16, two in a word, each row from a word on.
     pub indices: Buffer,
     /// \[rows\] f32.
     pub bias: Buffer,
-    /// First state of the weights, [rows, F] f32, or 16 bytes where the optimizer has none.
+    /// First state of the weights, [rows, F], stored likewise, or 16 bytes where the optimizer has none.
     pub first: Buffer,
     /// Second state of the weights.
     pub second: Buffer,
@@ -45,7 +45,8 @@ impl LabelBlock {
     /// # Errors
     /// [`crate::Error::Device`] when they do not fit.
     pub fn allocate(device: &Device, shape: Block, features: usize, rule: Rule) -> Result<Self> {
-        let weights = (shape.rows * shape.fan_in * 4) as u64;
+        let weights = (shape.rows * shape.weight_words() * 4) as u64;
+        let moments = (shape.rows * shape.moment_words() * 4) as u64;
         let biases = (shape.rows * 4) as u64;
         let state = |label: &str, number: usize, bytes: u64| {
             device.allocate(label, if rule.states() >= number { bytes } else { 0 })
@@ -67,8 +68,8 @@ impl LabelBlock {
                 (shape.index_rows() * index_words(shape.fan_in) * 4) as u64,
             )?,
             bias: device.allocate("classifier bias", biases)?,
-            first: state("classifier first moment", 1, weights)?,
-            second: state("classifier second moment", 2, weights)?,
+            first: state("classifier first moment", 1, moments)?,
+            second: state("classifier second moment", 2, moments)?,
             bias_first: state("classifier bias first moment", 1, biases)?,
             bias_second: state("classifier bias second moment", 2, biases)?,
             regrown: device

@@ -1,7 +1,7 @@
 //! A layer's numbers as plain vectors: for tests, tools, and models made elsewhere.
 
 use super::fan_in::FanIn;
-use crate::device::{Buffer, Device};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::kernels::index_words;
 
@@ -17,7 +17,7 @@ pub struct Contents {
 }
 
 impl FanIn {
-    /// Overwrites the layer; indices may repeat within a row, their weights then add. Optimizer states stay.
+    /// Overwrites the layer, weights rounded to the nearest that its storage has; indices may repeat within a row, their weights then add. Optimizer states stay.
     ///
     /// # Errors
     /// [`Error::Usage`] when a length does not fit the layer or an index names no feature; [`Error::Device`].
@@ -36,7 +36,8 @@ impl FanIn {
         for block in &self.blocks {
             let shape = block.shape;
             let weights = &contents.weights[shape.first_label * o.fan_in..][..shape.rows * o.fan_in];
-            device.write(&block.weights, 0, bytemuck::cast_slice(weights))?;
+            let packed = o.precision.weights.pack(weights, o.fan_in, shape.weight_words());
+            device.write(&block.weights, 0, bytemuck::cast_slice(&packed))?;
             let bias = &contents.bias[shape.first_label..][..shape.rows];
             device.write(&block.bias, 0, bytemuck::cast_slice(bias))?;
             let first = shape.first_label / o.group * o.fan_in;
@@ -57,7 +58,9 @@ impl FanIn {
         let mut out = Contents::default();
         for block in &self.blocks {
             let shape = block.shape;
-            out.weights.extend(device.read_vec::<f32>(&block.weights, shape.rows * fan_in)?);
+            let words = shape.weight_words();
+            let packed = device.read_vec::<u32>(&block.weights, shape.rows * words)?;
+            out.weights.extend(self.options.precision.weights.unpack(&packed, fan_in, words));
             out.bias.extend(device.read_vec::<f32>(&block.bias, shape.rows)?);
             let stride = index_words(fan_in) * 2;
             let padded = device.read_vec::<u16>(&block.indices, shape.index_rows() * stride)?;
@@ -74,16 +77,20 @@ impl FanIn {
     pub fn states(&self, device: &Device) -> Result<[Vec<f32>; 4]> {
         let mut out: [Vec<f32>; 4] = Default::default();
         for block in &self.blocks {
-            let (rows, connections) = (block.shape.rows, block.shape.rows * self.options.fan_in);
-            let states: [(&Buffer, usize, usize); 4] = [
-                (&block.first, connections, 1),
-                (&block.second, connections, 2),
-                (&block.bias_first, rows, 1),
-                (&block.bias_second, rows, 2),
-            ];
-            for (out, (buffer, count, number)) in out.iter_mut().zip(states) {
-                if self.options.rule.states() >= number {
-                    out.extend(device.read_vec::<f32>(buffer, count)?);
+            let (shape, moments) = (block.shape, self.options.precision.moments);
+            let (words, rule) = (shape.moment_words(), self.options.rule);
+            let [first, second, bias_first, bias_second] = &mut out;
+            for (out, buffer, number) in [(first, &block.first, 1), (second, &block.second, 2)] {
+                if rule.states() >= number {
+                    let packed = device.read_vec::<u32>(buffer, shape.rows * words)?;
+                    out.extend(moments.unpack(&packed, shape.fan_in, words));
+                }
+            }
+            for (out, buffer, number) in
+                [(bias_first, &block.bias_first, 1), (bias_second, &block.bias_second, 2)]
+            {
+                if rule.states() >= number {
+                    out.extend(device.read_vec::<f32>(buffer, shape.rows)?);
                 }
             }
         }

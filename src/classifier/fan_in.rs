@@ -6,9 +6,10 @@ use crate::error::{Error, Result};
 use crate::kernels::fan_in_dlogits::{self, Block, Loss};
 use crate::kernels::optimizer::{Rates, Rule};
 use crate::kernels::rewire_regrow::Growth;
+use crate::kernels::storage::{Precision, Rounding};
 use crate::kernels::{
-    bias_update, columns_of, fan_in_feature_gradient, fan_in_sweep, fan_in_update, inverted_index, loss_sum,
-    rewire_regrow,
+    bias_update, columns_of, fan_in_feature_gradient, fan_in_sweep, fan_in_update, index_words,
+    inverted_index, loss_sum, rewire_regrow,
 };
 
 /// Logit gradients of a block take at most so many bytes.
@@ -29,6 +30,8 @@ pub struct FanInOptions {
     pub max_batch: usize,
     /// Update rule; it decides which states are kept.
     pub rule: Rule,
+    /// How weights and their states are stored.
+    pub precision: Precision,
     /// Whether biases are trained.
     pub train_bias: bool,
     /// Starting weights are uniform within ± this / √F (SPARTEX: 1).
@@ -70,6 +73,8 @@ pub struct Step<'a> {
     pub loss: Loss,
     /// What loss and gradient are multiplied with.
     pub scale: StepScale,
+    /// Number of the step, from 0; with the seed it decides how narrow weights are rounded.
+    pub step: u64,
     /// Of the optimizer.
     pub rates: Rates,
     /// The positives of the batch.
@@ -181,7 +186,7 @@ impl FanIn {
     /// # Errors
     /// As [`FanIn::new`], but for the fan-in.
     pub fn allocate_with_duplicates(device: &Device, options: FanInOptions) -> Result<Self> {
-        let FanInOptions { labels, features, fan_in, group, .. } = options;
+        let FanInOptions { labels, features, fan_in, group, precision, .. } = options;
         if features > 1 << 16 {
             let message =
                 format!("{features} features do not fit the classifier's 16-bit indices; at most 65536");
@@ -193,8 +198,15 @@ impl FanIn {
             )));
         }
         let columns = columns_of(options.max_batch);
-        let row_bytes = fan_in * 4;
-        let mut rows = device.max_buffer_bytes() as usize / row_bytes;
+        let mut row_words = precision.weight_words(fan_in).max(index_words(fan_in));
+        if options.rule.states() > 0 {
+            row_words = row_words.max(precision.moment_words(fan_in));
+        }
+        if !device.runs_fused() {
+            // The inverted index has a word for a connection.
+            row_words = row_words.max(fan_in);
+        }
+        let mut rows = device.max_buffer_bytes() as usize / (row_words * 4);
         if !device.runs_fused() {
             rows = rows.min(WORKSPACE_BYTES / (columns * 4));
         }
@@ -209,7 +221,7 @@ impl FanIn {
             .step_by(rows)
             .map(|first_label| {
                 let rows = rows.min(labels - first_label);
-                let shape = Block { rows, first_label, fan_in, group, batch: 0 };
+                let shape = Block { rows, first_label, fan_in, group, batch: 0, precision };
                 LabelBlock::allocate(device, shape, features, options.rule)
             })
             .collect::<Result<Vec<_>>>()?;
@@ -272,6 +284,7 @@ impl FanIn {
             step.scale.place,
             self.options.rule,
             step.rates,
+            Rounding::new(self.options.seed, step.step),
             self.options.train_bias,
         );
         recording.fused(&fan_in_sweep::FUSED, bindings, params, Vec::new());
@@ -306,7 +319,8 @@ impl FanIn {
             ));
         }
         let update = [x, dlogits, &indices, &weights, &first, &second];
-        recording.launch(fan_in_update::launch(shape, rule, rates, update));
+        let rounding = Rounding::new(self.options.seed, step.step);
+        recording.launch(fan_in_update::launch(shape, rule, rates, rounding, update));
         if self.options.train_bias {
             let update = [dlogits, &bias, &bias_first, &bias_second];
             recording.launch(bias_update::launch(shape, rule, rates, update));

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Config;
 use crate::error::{Error, Result};
 use crate::kernels::fan_in_dlogits::Loss;
+use crate::kernels::storage::Storage;
 use crate::optimize::{Optimizer, Rule, Schedule};
 
 macro_rules! choices {
@@ -148,7 +149,8 @@ sections! {
     Data { path: String, format: Format, text: Text, max_tokens: usize, cache: String }
     /// `[classifier]`.
     Classifier {
-        fan_in: usize, loss: Loss, reduction: Reduction, bias: bool, init_scale: f64, bias_init: BiasInit,
+        fan_in: usize, weights: Storage, moments: Storage, loss: Loss, reduction: Reduction, bias: bool, init_scale: f64,
+        bias_init: BiasInit,
     }
     /// `[rewire]`.
     Rewire {
@@ -222,6 +224,9 @@ impl Config {
         if e.kind == super::EncoderKind::Bag && c.fan_in > features {
             let message = format!("{} is more than the {features} features that the encoder gives", c.fan_in);
             return Err(Error::config("classifier.fan_in", message));
+        }
+        if !matches!(c.moments, Storage::F32 | Storage::Bf16) {
+            return Err(Error::config("classifier.moments", "must be f32 or bf16"));
         }
         within("classifier.init_scale", c.init_scale, 0.0, 1e6, "0 or more")?;
         if let BiasInit::Value(bias) = c.bias_init {

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::storage::{Precision, Storage};
 use super::vector::{exp_negative, vectorised};
 use super::{WORKGROUP, columns_of, index_words, workgroups};
 use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
@@ -27,6 +28,7 @@ struct Params {
     first_label: u32,
     fan_in: u32,
     index_words: u32,
+    weight_words: u32,
     group: u32,
     batch: u32,
     columns: u32,
@@ -48,7 +50,10 @@ pub static KERNEL: Kernel = Kernel {
         Access::Write,
     ],
     twin,
-    variants: || [0, 1, LOGITS].map(|loss| vec![("LOSS", loss), ("WORKGROUP", WORKGROUP)]).to_vec(),
+    variants: || {
+        let all = Storage::ALL.map(|weights| [0, 1, LOGITS].map(|loss| constants(loss, weights)));
+        all.concat()
+    },
 };
 
 /// The block of labels that a launch is about, and the batch.
@@ -64,6 +69,8 @@ pub struct Block {
     pub group: usize,
     /// Samples, B.
     pub batch: usize,
+    /// How weights and their states are stored.
+    pub precision: Precision,
 }
 
 impl Block {
@@ -72,12 +79,28 @@ impl Block {
     pub fn index_rows(&self) -> usize {
         self.rows.div_ceil(self.group)
     }
+
+    /// Words in a row of weights.
+    #[must_use]
+    pub fn weight_words(&self) -> usize {
+        self.precision.weight_words(self.fan_in)
+    }
+
+    /// Words in a row of the weights' states.
+    #[must_use]
+    pub fn moment_words(&self) -> usize {
+        self.precision.moment_words(self.fan_in)
+    }
+}
+
+fn constants(loss: u32, weights: Storage) -> Constants {
+    vec![("LOSS", loss), ("WEIGHTS", weights as u32), ("WORKGROUP", WORKGROUP)]
 }
 
 /// Gradient of `loss` with respect to the logits, times `scale`, into `dlogits` [rows, columns]; the loss of each
 /// label summed over the samples into `label_loss` \[rows\].
 ///
-/// `x` [D, columns], `weights` [rows, F], `indices` [rows / group, index words], `bias` \[rows\], `positives`
+/// `x` [D, columns], `weights` [rows, weight words], `indices` [rows / group, index words], `bias` \[rows\], `positives`
 /// (label, sample) pairs [P, 2] of the batch sorted by label, then sample. With `loss` `None`, `dlogits` gets the
 /// logits themselves.
 pub fn launch(
@@ -92,17 +115,16 @@ pub fn launch(
         first_label: block.first_label as u32,
         fan_in: block.fan_in as u32,
         index_words: index_words(block.fan_in) as u32,
+        weight_words: block.weight_words() as u32,
         group: block.group as u32,
         batch: block.batch as u32,
         columns: columns_of(block.batch) as u32,
         positives: positive_count as u32,
         scale,
     };
-    let constants: Constants =
-        vec![("LOSS", loss.map_or(LOGITS, |loss| loss as u32)), ("WORKGROUP", WORKGROUP)];
     Launch {
         kernel: &KERNEL,
-        constants,
+        constants: constants(loss.map_or(LOGITS, |loss| loss as u32), block.precision.weights),
         bindings: [x, weights, indices, bias, positives, dlogits, label_loss].map(Clone::clone).to_vec(),
         params: words_of(&params),
         workgroups: workgroups(block.rows),
@@ -197,20 +219,21 @@ pub(crate) fn positives_of(positives: &[[u32; 2]], label: u32) -> &[[u32; 2]] {
 fn twin(call: &mut TwinCall<'_>) {
     let p: Params = call.params();
     let (x, weights, indices, bias) =
-        (call.read::<f32>(0), call.read::<f32>(1), call.read::<u16>(2), call.read::<f32>(3));
+        (call.read::<f32>(0), call.read::<u32>(1), call.read::<u16>(2), call.read::<f32>(3));
     let positives = &call.read::<[u32; 2]>(4)[..p.positives as usize];
     let (dlogits, label_loss) = (call.write::<f32>(5), call.write::<f32>(6));
-    let loss = call.constant("LOSS");
+    let (loss, storage) = (call.constant("LOSS"), Storage::from_constant(call.constant("WEIGHTS")));
     let (columns, fan_in, batch) = (p.columns as usize, p.fan_in as usize, p.batch as usize);
     let rows = dlogits.par_chunks_mut(columns).zip(label_loss).take(p.rows as usize).enumerate();
     rows.for_each(|(row, (z, total))| {
-        let weights = &weights[row * fan_in..][..fan_in];
+        let weights = &weights[row * p.weight_words as usize..][..p.weight_words as usize];
         let indices = &indices[row / p.group as usize * p.index_words as usize * 2..][..fan_in];
         vectorised(
             #[inline(always)]
             || {
                 z.fill(bias[row]);
-                for (w, i) in weights.iter().zip(indices) {
+                for (slot, i) in indices.iter().enumerate() {
+                    let w = storage.get(weights, slot);
                     let x = &x[usize::from(*i) * columns..][..columns];
                     z.iter_mut().zip(x).for_each(|(z, x)| *z += w * x);
                 }

@@ -4,9 +4,10 @@
 use rayon::prelude::*;
 
 use super::fan_in_dlogits::Block;
+use super::storage::Storage;
 use super::vector::vectorised;
 use super::{WORKGROUP, columns_of, workgroups};
-use crate::device::{Access, Kernel, Launch, Slice, TwinCall, words_of};
+use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -14,6 +15,7 @@ struct Params {
     features: u32,
     rows: u32,
     fan_in: u32,
+    weight_words: u32,
     group: u32,
     columns: u32,
 }
@@ -24,10 +26,14 @@ pub static KERNEL: Kernel = Kernel {
     source: include_str!("../../shaders/fan_in_feature_gradient.wgsl"),
     bindings: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Write],
     twin,
-    variants: || vec![vec![("WORKGROUP", WORKGROUP)]],
+    variants: || Storage::ALL.map(constants).to_vec(),
 };
 
-/// Adds to `dx` [D, columns] what `dlogits` [rows, columns] send back through `weights` [rows, F]. `offsets` [D + 1]
+fn constants(weights: Storage) -> Constants {
+    vec![("WEIGHTS", weights as u32), ("WORKGROUP", WORKGROUP)]
+}
+
+/// Adds to `dx` [D, columns] what `dlogits` [rows, columns] send back through `weights` [rows, weight words]. `offsets` [D + 1]
 /// and `connections` [rows / group · F] are the block's inverted index.
 pub fn launch(
     block: Block,
@@ -39,12 +45,13 @@ pub fn launch(
         features: features as u32,
         rows: block.rows as u32,
         fan_in: block.fan_in as u32,
+        weight_words: block.weight_words() as u32,
         group: block.group as u32,
         columns: columns as u32,
     };
     Launch {
         kernel: &KERNEL,
-        constants: vec![("WORKGROUP", WORKGROUP)],
+        constants: constants(block.precision.weights),
         bindings: [dlogits, weights, offsets, connections, dx].map(Clone::clone).to_vec(),
         params: words_of(&params),
         workgroups: workgroups(features * columns / 4),
@@ -54,7 +61,9 @@ pub fn launch(
 
 fn twin(call: &mut TwinCall<'_>) {
     let p: Params = call.params();
-    let (dlogits, weights) = (call.read::<f32>(0), call.read::<f32>(1));
+    let (dlogits, weights) = (call.read::<f32>(0), call.read::<u32>(1));
+    let storage = Storage::from_constant(call.constant("WEIGHTS"));
+    let words = p.weight_words as usize;
     let (offsets, connections) = (call.read::<u32>(2), call.read::<u32>(3));
     let dx = call.write::<f32>(4);
     let (columns, fan_in, group) = (p.columns as usize, p.fan_in as usize, p.group as usize);
@@ -66,7 +75,7 @@ fn twin(call: &mut TwinCall<'_>) {
                 for connection in list.iter().map(|c| *c as usize) {
                     let (index_row, slot) = (connection / fan_in, connection % fan_in);
                     for row in index_row * group..((index_row + 1) * group).min(p.rows as usize) {
-                        let w = weights[row * fan_in + slot];
+                        let w = storage.get(&weights[row * words..], slot);
                         let g = &dlogits[row * columns..][..columns];
                         dx.iter_mut().zip(g).for_each(|(dx, g)| *dx += w * g);
                     }

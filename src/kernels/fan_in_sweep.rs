@@ -9,7 +9,9 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::fan_in_dlogits::{Block, Loss, loss_row};
+use super::fan_in_update::RowScratch;
 use super::optimizer::{Rates, Rule, state_chunks, step_slices};
+use super::storage::{Rounding, Storage};
 use super::{columns_of, index_words};
 use crate::device::{Access, Fused, TwinCall, words_of};
 
@@ -26,6 +28,11 @@ struct Params {
     first_label: u32,
     fan_in: u32,
     index_words: u32,
+    weight_words: u32,
+    moment_words: u32,
+    weights: u32,
+    moments: u32,
+    rounding: Rounding,
     group: u32,
     batch: u32,
     columns: u32,
@@ -73,6 +80,7 @@ pub fn params(
     place: usize,
     rule: Rule,
     rates: Rates,
+    rounding: Rounding,
     train_bias: bool,
 ) -> Vec<u32> {
     words_of(&Params {
@@ -80,6 +88,11 @@ pub fn params(
         first_label: block.first_label as u32,
         fan_in: block.fan_in as u32,
         index_words: index_words(block.fan_in) as u32,
+        weight_words: block.weight_words() as u32,
+        moment_words: block.moment_words() as u32,
+        weights: block.precision.weights as u32,
+        moments: block.precision.moments as u32,
+        rounding,
         group: block.group as u32,
         batch: block.batch as u32,
         columns: columns_of(block.batch) as u32,
@@ -102,10 +115,10 @@ struct Part<'a> {
     indices: &'a [u16],
     positives: &'a [[u32; 2]],
     first_row: usize,
-    weights: &'a mut [f32],
+    weights: &'a mut [u32],
     bias: &'a mut [f32],
-    first: &'a mut [f32],
-    second: &'a mut [f32],
+    first: &'a mut [u32],
+    second: &'a mut [u32],
     bias_first: &'a mut [f32],
     bias_second: &'a mut [f32],
     dx: &'a mut [f32],
@@ -116,16 +129,17 @@ fn twin(call: &mut TwinCall<'_>) {
     let rule = Rule::from_constant(p.rule);
     let (x, indices) = (call.read::<f32>(0), call.read::<u16>(1));
     let positives = &call.read::<[u32; 2]>(2)[..p.positives as usize];
-    let (rows, fan_in) = (p.rows as usize, p.fan_in as usize);
+    let (rows, weight_words, moment_words) =
+        (p.rows as usize, p.weight_words as usize, p.moment_words as usize);
     let area = p.features as usize * p.columns as usize;
-    let weights = &mut call.write::<f32>(3)[..rows * fan_in];
+    let weights = &mut call.write::<u32>(3)[..rows * weight_words];
     let bias = &mut call.write::<f32>(4)[..rows];
     // Whole groups in a part, so that a part's first row starts a row of indices.
     let part_rows = rows.div_ceil(PARTS).max(MIN_PART_ROWS).next_multiple_of(p.group as usize);
     let parts = rows.div_ceil(part_rows);
     let has = |state: usize| rule.states() >= state;
-    let first = state_chunks(call.write(5), has(1), part_rows * fan_in, parts);
-    let second = state_chunks(call.write(6), has(2), part_rows * fan_in, parts);
+    let first = state_chunks(call.write::<u32>(5), has(1), part_rows * moment_words, parts);
+    let second = state_chunks(call.write::<u32>(6), has(2), part_rows * moment_words, parts);
     let bias_first = state_chunks(call.write(7), has(1), part_rows, parts);
     let bias_second = state_chunks(call.write(8), has(2), part_rows, parts);
     let partial = &mut call.write::<f32>(9)[..parts * area];
@@ -133,7 +147,7 @@ fn twin(call: &mut TwinCall<'_>) {
     let losses = call.write::<f32>(11);
 
     let tasks = weights
-        .par_chunks_mut(part_rows * fan_in)
+        .par_chunks_mut(part_rows * weight_words)
         .zip(bias.par_chunks_mut(part_rows))
         .zip(first)
         .zip(second)
@@ -190,12 +204,22 @@ impl WithSimd for Part<'_> {
         let start = room.as_ptr().align_offset(64).min(16);
         let row_values = &mut room[start..start + columns];
         let mut gradients = vec![0.0_f32; fan_in];
+        let [storage, moments] = [p.weights, p.moments].map(Storage::from_constant);
+        let (weight_words, moment_words) = (p.weight_words as usize, p.moment_words as usize);
+        let mut opened = vec![0.0_f32; if storage == Storage::F32 { 0 } else { fan_in }];
+        let mut scratch = RowScratch::new(fan_in);
         let mut bias_gradients = vec![0.0_f32; self.bias.len()];
         let first_label = p.first_label + self.first_row as u32;
         let mut positives = &self.positives[self.positives.partition_point(|pair| pair[0] < first_label)..];
         let mut total = 0.0_f64;
         for (row, bias_gradient) in bias_gradients.iter_mut().enumerate() {
-            let weights = &mut self.weights[row * fan_in..][..fan_in];
+            let stored = &mut self.weights[row * weight_words..][..weight_words];
+            let weights: &[f32] = if storage == Storage::F32 {
+                bytemuck::cast_slice(stored)
+            } else {
+                storage.decode_row(stored, &mut opened);
+                &opened
+            };
             let index_row = (self.first_row + row) / p.group as usize;
             let indices = &self.indices[index_row * p.index_words as usize * 2..][..fan_in];
             let (z, _) = S::as_mut_simd_f32s(row_values);
@@ -219,10 +243,12 @@ impl WithSimd for Part<'_> {
             *bias_gradient = simd.reduce_sum_f32s(bias_sum);
             backward(simd, x, dx, stride, weights, indices, g, &mut gradients);
 
-            let states =
-                |state: usize| if rule.states() >= state { row * fan_in..(row + 1) * fan_in } else { 0..0 };
-            let (first, second) = (&mut self.first[states(1)], &mut self.second[states(2)]);
-            step_slices(rule, &p.rates, weights, &gradients, first, second);
+            let state = |number: usize| {
+                if rule.states() >= number { row * moment_words..(row + 1) * moment_words } else { 0..0 }
+            };
+            let stored = [stored, &mut self.first[state(1)], &mut self.second[state(2)]];
+            let random = (p.rounding, first_label + row as u32);
+            scratch.step(rule, &p.rates, [storage, moments], random, stored, &gradients);
         }
         if p.train_bias == 1 {
             let rates = p.rates.without_decay();

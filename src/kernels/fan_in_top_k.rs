@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::fan_in_dlogits::Block;
 use super::fan_in_sweep::logits;
+use super::storage::Storage;
 use super::{WORKGROUP, columns_of, index_words, workgroups};
 use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
 
@@ -26,6 +27,7 @@ struct Params {
     first_label: u32,
     fan_in: u32,
     index_words: u32,
+    weight_words: u32,
     group: u32,
     batch: u32,
     columns: u32,
@@ -48,12 +50,19 @@ pub static KERNEL: Kernel = Kernel {
         Access::Write,
     ],
     twin,
-    variants: || [1, 5, 100, MAX_K].map(constants).to_vec(),
+    variants: || {
+        let all = Storage::ALL.map(|weights| [1, 5, 100, MAX_K].map(|k| constants_of(k, weights)));
+        all.concat()
+    },
 };
 
 /// The constants of a list length, the same here and in `top_k_merge`.
 pub(super) fn constants(k: usize) -> Constants {
     vec![("K", k as u32), ("WORKGROUP", WORKGROUP)]
+}
+
+fn constants_of(k: usize, weights: Storage) -> Constants {
+    [constants(k), vec![("WEIGHTS", weights as u32)]].concat()
 }
 
 /// Segments of a block.
@@ -75,6 +84,7 @@ pub fn launch(
         first_label: block.first_label as u32,
         fan_in: block.fan_in as u32,
         index_words: index_words(block.fan_in) as u32,
+        weight_words: block.weight_words() as u32,
         group: block.group as u32,
         batch: block.batch as u32,
         columns: columns as u32,
@@ -83,7 +93,7 @@ pub fn launch(
     };
     Launch {
         kernel: &KERNEL,
-        constants: constants(k),
+        constants: constants_of(k, block.precision.weights),
         bindings: [x, weights, indices, bias, filter_offsets, filter_labels, scores, labels]
             .map(Clone::clone)
             .to_vec(),
@@ -109,9 +119,10 @@ pub(super) fn insert(scores: &mut [f32], labels: &mut [u32], score: f32, label: 
 struct Segment<'a> {
     p: &'a Params,
     k: usize,
+    storage: Storage,
     segment: usize,
     x: &'a [f32],
-    weights: &'a [f32],
+    weights: &'a [u32],
     indices: &'a [u16],
     bias: &'a [f32],
     filter_offsets: &'a [u32],
@@ -123,8 +134,9 @@ struct Segment<'a> {
 fn twin(call: &mut TwinCall<'_>) {
     let p: Params = call.params();
     let k = call.constant("K") as usize;
+    let storage = Storage::from_constant(call.constant("WEIGHTS"));
     let (x, weights, indices, bias) =
-        (call.read::<f32>(0), call.read::<f32>(1), call.read::<u16>(2), call.read::<f32>(3));
+        (call.read::<f32>(0), call.read::<u32>(1), call.read::<u16>(2), call.read::<f32>(3));
     let (filter_offsets, filter_labels) = (call.read::<u32>(4), call.read::<u32>(5));
     let area = p.columns as usize * k;
     let scores = &mut call.write::<f32>(6)[..p.segments as usize * area];
@@ -134,6 +146,7 @@ fn twin(call: &mut TwinCall<'_>) {
         pulp::Arch::new().dispatch(Segment {
             p: &p,
             k,
+            storage,
             segment,
             x,
             weights,
@@ -161,12 +174,14 @@ impl WithSimd for Segment<'_> {
         let mut bars = vec![LOWEST; columns];
         bars[p.batch as usize..].fill(f32::INFINITY);
         let mut row_values = vec![0.0_f32; columns];
+        let mut weights = vec![0.0_f32; fan_in];
+        let words = p.weight_words as usize;
         let first = self.segment * p.segment as usize;
         for row in first..(first + p.segment as usize).min(p.rows as usize) {
-            let weights = &self.weights[row * fan_in..][..fan_in];
+            self.storage.decode_row(&self.weights[row * words..][..words], &mut weights);
             let indices = &self.indices[row / p.group as usize * p.index_words as usize * 2..][..fan_in];
             let (z, _) = S::as_mut_simd_f32s(&mut row_values);
-            logits(simd, x, columns / S::F32_LANES, weights, indices, self.bias[row], z);
+            logits(simd, x, columns / S::F32_LANES, &weights, indices, self.bias[row], z);
             let entering = row_values.iter().zip(&bars).fold(0_u32, |any, (z, bar)| any | u32::from(z > bar));
             if entering == 0 {
                 continue;

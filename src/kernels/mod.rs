@@ -46,12 +46,12 @@ pub mod optimizer_step;
 pub mod pool;
 pub mod position_gradient;
 pub mod products;
-
 pub mod rewire_histogram;
 pub mod rewire_mask;
 pub mod rewire_regrow;
 pub mod scale_by;
 pub mod square_sum;
+pub mod storage;
 pub mod token_gradient;
 pub mod top_k_merge;
 mod vector;

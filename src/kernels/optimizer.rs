@@ -137,7 +137,7 @@ pub(crate) fn step_slices(
 }
 
 /// The part of a state that belongs to rows `start..` of a tensor, empty where the rule has no such state.
-pub(crate) fn state_chunks(state: &mut [f32], has: bool, chunk: usize, chunks: usize) -> Vec<&mut [f32]> {
+pub(crate) fn state_chunks<T>(state: &mut [T], has: bool, chunk: usize, chunks: usize) -> Vec<&mut [T]> {
     if has {
         state.chunks_mut(chunk).take(chunks).collect()
     } else {

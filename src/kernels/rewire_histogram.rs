@@ -3,9 +3,10 @@
 use rayon::prelude::*;
 
 use super::fan_in_dlogits::Block;
-use super::rewire_mask::score_of;
+use super::rewire_mask::Weights;
+use super::storage::Storage;
 use super::{WORKGROUP, workgroups};
-use crate::device::{Access, Kernel, Launch, Slice, TwinCall, words_of};
+use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -13,6 +14,7 @@ struct Params {
     rows: u32,
     index_rows: u32,
     fan_in: u32,
+    weight_words: u32,
     group: u32,
     shift: u32,
     prefix: u32,
@@ -25,8 +27,12 @@ pub static KERNEL: Kernel = Kernel {
     source: include_str!("../../shaders/rewire_histogram.wgsl"),
     bindings: &[Access::Read, Access::Write],
     twin,
-    variants: || [0, 1].map(|by| vec![("BY_POSITION", by), ("WORKGROUP", WORKGROUP)]).to_vec(),
+    variants: || Storage::ALL.map(|weights| [0, 1].map(|by| constants(by, weights))).concat(),
 };
+
+fn constants(by_position: u32, weights: Storage) -> Constants {
+    vec![("BY_POSITION", by_position), ("WEIGHTS", weights as u32), ("WORKGROUP", WORKGROUP)]
+}
 
 /// Which connections are counted, and by what.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +51,7 @@ pub fn launch(block: Block, digit: Digit, weights: &Slice, counts: &Slice) -> La
         rows: block.rows as u32,
         index_rows: block.index_rows() as u32,
         fan_in: block.fan_in as u32,
+        weight_words: block.weight_words() as u32,
         group: block.group as u32,
         shift: digit.shift,
         prefix: digit.prefix,
@@ -52,7 +59,7 @@ pub fn launch(block: Block, digit: Digit, weights: &Slice, counts: &Slice) -> La
     };
     Launch {
         kernel: &KERNEL,
-        constants: vec![("BY_POSITION", u32::from(digit.equal_score.is_some())), ("WORKGROUP", WORKGROUP)],
+        constants: constants(u32::from(digit.equal_score.is_some()), block.precision.weights),
         bindings: vec![weights.clone(), counts.clone()],
         params: words_of(&params),
         workgroups: workgroups(block.index_rows()),
@@ -63,13 +70,17 @@ pub fn launch(block: Block, digit: Digit, weights: &Slice, counts: &Slice) -> La
 fn twin(call: &mut TwinCall<'_>) {
     let p: Params = call.params();
     let by_position = call.constant("BY_POSITION") == 1;
-    let weights = call.read::<f32>(0);
+    let weights = Weights {
+        storage: Storage::from_constant(call.constant("WEIGHTS")),
+        numbers: call.read(0),
+        words: p.weight_words as usize,
+        rows: p.rows as usize,
+        group: p.group as usize,
+    };
     let counts = call.write::<u32>(1);
     let row_counts = |index_row: usize, mut counts: [u32; 256]| {
         for slot in 0..p.fan_in as usize {
-            let score =
-                score_of(weights, index_row, slot, p.rows as usize, p.fan_in as usize, p.group as usize)
-                    .to_bits();
+            let score = weights.score(index_row, slot).to_bits();
             let key = if by_position { index_row as u32 * p.fan_in + slot as u32 } else { score };
             let decided = p.shift >= 24 || key >> (p.shift + 8) == p.prefix;
             if decided && (!by_position || score == p.score) {

@@ -3,8 +3,9 @@
 use rayon::prelude::*;
 
 use super::fan_in_dlogits::Block;
+use super::storage::Storage;
 use super::{WORKGROUP, workgroups};
-use crate::device::{Access, Kernel, Launch, Slice, TwinCall, words_of};
+use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -12,6 +13,7 @@ struct Params {
     rows: u32,
     index_rows: u32,
     fan_in: u32,
+    weight_words: u32,
     mask_words: u32,
     group: u32,
     threshold: f32,
@@ -26,8 +28,12 @@ pub static KERNEL: Kernel = Kernel {
     source: include_str!("../../shaders/rewire_mask.wgsl"),
     bindings: &[Access::Read, Access::Write],
     twin,
-    variants: || [0, 1, 2].map(|mode| vec![("MODE", mode), ("WORKGROUP", WORKGROUP)]).to_vec(),
+    variants: || Storage::ALL.map(|weights| [0, 1, 2].map(|mode| constants(mode, weights))).concat(),
 };
+
+fn constants(mode: u32, weights: Storage) -> Constants {
+    vec![("MODE", mode), ("WEIGHTS", weights as u32), ("WORKGROUP", WORKGROUP)]
+}
 
 /// The rule by which slots are pruned. The score of a slot is |w|, in a group the mean of |w|.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,12 +57,13 @@ pub fn mask_words(fan_in: usize) -> usize {
     fan_in.div_ceil(32)
 }
 
-/// `mask` [rows / group, mask words], a bit for each slot of `weights` [rows, F]: 1 where it is pruned.
+/// `mask` [rows / group, mask words], a bit for each slot of `weights` [rows, weight words]: 1 where it is pruned.
 pub fn launch(block: Block, rule: Rule, weights: &Slice, mask: &Slice) -> Launch {
     let mut params = Params {
         rows: block.rows as u32,
         index_rows: block.index_rows() as u32,
         fan_in: block.fan_in as u32,
+        weight_words: block.weight_words() as u32,
         mask_words: mask_words(block.fan_in) as u32,
         group: block.group as u32,
         threshold: 0.0,
@@ -80,7 +87,7 @@ pub fn launch(block: Block, rule: Rule, weights: &Slice, mask: &Slice) -> Launch
     };
     Launch {
         kernel: &KERNEL,
-        constants: vec![("MODE", mode), ("WORKGROUP", WORKGROUP)],
+        constants: constants(mode, block.precision.weights),
         bindings: vec![weights.clone(), mask.clone()],
         params: words_of(&params),
         workgroups: workgroups(block.index_rows() * mask_words(block.fan_in)),
@@ -88,35 +95,43 @@ pub fn launch(block: Block, rule: Rule, weights: &Slice, mask: &Slice) -> Launch
     }
 }
 
-/// |w| of a slot, or the mean of |w| over the labels of its group.
-pub(super) fn score_of(
-    weights: &[f32],
-    index_row: usize,
-    slot: usize,
-    rows: usize,
-    fan_in: usize,
-    group: usize,
-) -> f32 {
-    let labels = index_row * group..((index_row + 1) * group).min(rows);
-    if group == 1 {
-        return weights[index_row * fan_in + slot].abs();
+/// The weights of a block, as its kernels see them.
+pub(super) struct Weights<'a> {
+    pub(super) storage: Storage,
+    /// [rows, words].
+    pub(super) numbers: &'a [u32],
+    pub(super) words: usize,
+    pub(super) rows: usize,
+    pub(super) group: usize,
+}
+
+impl Weights<'_> {
+    /// |w| of a slot, or the mean of |w| over the labels of its group.
+    pub(super) fn score(&self, index_row: usize, slot: usize) -> f32 {
+        let magnitude = |row: usize| self.storage.get(&self.numbers[row * self.words..], slot).abs();
+        if self.group == 1 {
+            return magnitude(index_row);
+        }
+        let labels = index_row * self.group..((index_row + 1) * self.group).min(self.rows);
+        let count = labels.len() as f32;
+        labels.map(magnitude).sum::<f32>() / count
     }
-    let count = labels.len() as f32;
-    labels.map(|row| weights[row * fan_in + slot].abs()).sum::<f32>() / count
 }
 
 fn twin(call: &mut TwinCall<'_>) {
     let p: Params = call.params();
     let mode = call.constant("MODE");
-    let weights = call.read::<f32>(0);
+    let weights = Weights {
+        storage: Storage::from_constant(call.constant("WEIGHTS")),
+        numbers: call.read(0),
+        words: p.weight_words as usize,
+        rows: p.rows as usize,
+        group: p.group as usize,
+    };
     let words = p.mask_words as usize;
     let mask = &mut call.write::<u32>(1)[..p.index_rows as usize * words];
     mask.par_chunks_mut(words).enumerate().for_each(|(index_row, mask)| {
-        let scores: Vec<f32> = (0..p.fan_in as usize)
-            .map(|slot| {
-                score_of(weights, index_row, slot, p.rows as usize, p.fan_in as usize, p.group as usize)
-            })
-            .collect();
+        let scores: Vec<f32> = (0..p.fan_in as usize).map(|slot| weights.score(index_row, slot)).collect();
         let is_pruned = |slot: usize| match mode {
             0 => scores[slot] < p.threshold,
             1 => {

@@ -5,8 +5,9 @@ use rayon::prelude::*;
 use super::fan_in_dlogits::Block;
 use super::optimizer::state_chunks;
 use super::rewire_mask::mask_words;
+use super::storage::{Precision, Storage};
 use super::{WORKGROUP, index_words, workgroups};
-use crate::device::{Access, Kernel, Launch, Slice, TwinCall, words_of};
+use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
 use crate::random::{Purpose, below, philox, unit};
 
 #[repr(C)]
@@ -17,6 +18,8 @@ struct Params {
     first_index_row: u32,
     fan_in: u32,
     index_words: u32,
+    weight_words: u32,
+    moment_words: u32,
     mask_words: u32,
     group: u32,
     features: u32,
@@ -42,8 +45,16 @@ pub static KERNEL: Kernel = Kernel {
         Access::Write,
     ],
     twin,
-    variants: || [0, 1, 2].map(|states| vec![("STATES", states), ("WORKGROUP", WORKGROUP)]).to_vec(),
+    variants: || {
+        let precisions = Precision::all().into_iter();
+        precisions.flat_map(|precision| [0, 1, 2].map(|states| constants(states, precision))).collect()
+    },
 };
+
+fn constants(states: usize, precision: Precision) -> Constants {
+    let precision = precision.constants();
+    [vec![("STATES", states as u32), ("WORKGROUP", WORKGROUP)], precision.to_vec()].concat()
+}
 
 /// How connections are drawn.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +87,8 @@ pub fn launch(
         first_index_row: (block.first_label / block.group) as u32,
         fan_in: block.fan_in as u32,
         index_words: index_words(block.fan_in) as u32,
+        weight_words: block.weight_words() as u32,
+        moment_words: block.moment_words() as u32,
         mask_words: mask_words(block.fan_in) as u32,
         group: block.group as u32,
         features: growth.features as u32,
@@ -88,13 +101,16 @@ pub fn launch(
     };
     Launch {
         kernel: &KERNEL,
-        constants: vec![("STATES", growth.states as u32), ("WORKGROUP", WORKGROUP)],
+        constants: constants(growth.states, block.precision),
         bindings: [mask, regrown, weights, indices, first, second, counts].map(Clone::clone).to_vec(),
         params: words_of(&params),
         workgroups: workgroups(block.index_rows()),
         work: (block.index_rows() * block.fan_in * block.fan_in) as u64,
     }
 }
+
+/// Bits that round to the nearest.
+const NEAREST: u16 = 0x8000;
 
 /// After so many draws the next free index is taken.
 const MAX_DRAWS: u32 = 32;
@@ -103,6 +119,15 @@ impl Params {
     fn draw(&self, index_row: u32, sub: u32) -> [u32; 4] {
         let counter = [self.first_index_row + index_row, sub, self.step, self.purpose];
         philox(counter, [self.seed_low, self.seed_high])
+    }
+
+    /// The weight of a regrown connection, of which `member` counts through the labels that share the row.
+    fn new_weight(&self, index_row: u32, member: usize) -> f32 {
+        if self.bound <= 0.0 {
+            return 0.0;
+        }
+        let words = self.draw(index_row, 0x8000_0000 + member as u32 / 4);
+        self.bound * (2.0 * unit(words[member % 4]) - 1.0)
     }
 
     /// An index that the row does not have. With every index in use, the slot keeps its own.
@@ -134,15 +159,16 @@ fn twin(call: &mut TwinCall<'_>) {
     let index_rows = p.index_rows as usize;
     let mask = &call.read::<u32>(0)[..index_rows * mask_words];
     let regrown = call.write::<u32>(1);
-    let weights = &mut call.write::<f32>(2)[..p.rows as usize * fan_in];
+    let (weight_words, moment_words) = (p.weight_words as usize, p.moment_words as usize);
+    let [storage, moments] = ["WEIGHTS", "MOMENTS"].map(|name| Storage::from_constant(call.constant(name)));
+    let weights = &mut call.write::<u32>(2)[..p.rows as usize * weight_words];
     let indices = call.write::<u16>(3);
-    let area = group * fan_in;
-    let first = state_chunks(call.write(4), states >= 1, area, index_rows);
-    let second = state_chunks(call.write(5), states >= 2, area, index_rows);
+    let first = state_chunks(call.write(4), states >= 1, group * moment_words, index_rows);
+    let second = state_chunks(call.write(5), states >= 2, group * moment_words, index_rows);
     let rows = mask
         .par_chunks(mask_words)
         .zip(regrown.par_chunks_mut(mask_words))
-        .zip(weights.par_chunks_mut(area))
+        .zip(weights.par_chunks_mut(group * weight_words))
         .zip(indices.par_chunks_mut(p.index_words as usize * 2))
         .zip(first)
         .zip(second)
@@ -155,15 +181,14 @@ fn twin(call: &mut TwinCall<'_>) {
             regrown.copy_from_slice(mask);
             for slot in (0..fan_in).filter(|slot| mask[slot / 32] >> (slot % 32) & 1 == 1) {
                 indices[slot] = p.fresh_index(index_row as u32, slot as u32, indices);
-                for member in (slot..weights.len()).step_by(fan_in) {
-                    weights[member] = 0.0;
-                    if p.bound > 0.0 {
-                        let words = p.draw(index_row as u32, 0x8000_0000 + member as u32 / 4);
-                        weights[member] = p.bound * (2.0 * unit(words[member % 4]) - 1.0);
-                    }
-                    for state in [first.get_mut(member), second.get_mut(member)].into_iter().flatten() {
-                        *state = 0.0;
-                    }
+                for (member, weights) in weights.chunks_exact_mut(weight_words).enumerate() {
+                    let weight = p.new_weight(index_row as u32, member * fan_in + slot);
+                    storage.put(weights, slot, storage.encode(weight, NEAREST));
+                }
+                for states in [&mut *first, &mut *second] {
+                    let members = weights.len() / weight_words;
+                    let of_labels = states.chunks_exact_mut(moment_words).take(members);
+                    of_labels.for_each(|state| moments.put(state, slot, 0));
                 }
             }
             [pruned, again, pruned]

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::kernels::columns_of;
 use crate::kernels::dropout::Dropout;
 use crate::kernels::products::{ProductOptions, Products};
+use crate::kernels::storage::Precision;
 use crate::kernels::{dropout_columns, dropout_columns_backward};
 use crate::optimize::Optimizer;
 use crate::pretrained::Architecture;
@@ -130,6 +131,7 @@ impl Model {
             group: 1,
             max_batch: sizes.train_batch.max(1),
             rule: config.optimizer.classifier.optimizer(1).rule,
+            precision: Precision { weights: config.classifier.weights, moments: config.classifier.moments },
             train_bias: config.classifier.bias,
             init_scale: config.classifier.init_scale as f32,
             bias_init: sizes.bias_init,
@@ -188,6 +190,7 @@ impl Model {
             batch: batch.len(),
             loss: config.classifier.loss,
             scale: StepScale { gradient: scale, loss: scale, place },
+            step,
             rates: classifier_optimizer.rates(step),
             positives: &fed.positives,
             x: &x,

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::files::{Dtype, TensorFile, TensorSpec};
 use crate::kernels::index_words;
 use crate::kernels::rewire_mask::mask_words;
+use crate::kernels::storage::Storage;
 
 /// Bytes that are read from the device at once.
 const PIECE: usize = 32 << 20;
@@ -60,14 +61,18 @@ impl Stored {
     }
 
     fn check_finite(&self, bytes: &[u8]) -> Result<()> {
-        if self.spec.dtype != Dtype::F32 {
-            return Ok(());
-        }
-        let (numbers, _) = bytes.as_chunks::<4>();
-        match numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).find(|number| !number.is_finite()) {
-            Some(number) => Err(Error::Diverged(format!("tensor {} came to hold {number}", self.spec.name))),
-            None => Ok(()),
-        }
+        let diverged =
+            |number: f32| Err(Error::Diverged(format!("tensor {} came to hold {number}", self.spec.name)));
+        let storage = match self.spec.dtype {
+            Dtype::F32 => Storage::F32,
+            Dtype::F16 => Storage::F16,
+            Dtype::BF16 => Storage::Bf16,
+            Dtype::F8E4M3 => Storage::Fp8,
+            Dtype::U16 | Dtype::U32 | Dtype::I32 | Dtype::U8 => return Ok(()),
+        };
+        let code = |bytes: &[u8]| bytes.iter().rev().fold(0, |code, byte| code << 8 | u32::from(*byte));
+        let mut numbers = bytes.chunks_exact(storage.bytes()).map(|bytes| storage.decode(code(bytes)));
+        numbers.find(|number| !number.is_finite()).map_or(Ok(()), diverged)
     }
 
     /// Fills the device's buffers from the file.
@@ -129,6 +134,16 @@ pub(super) fn encoder_tensors(encoder: &dyn Encoder, content: Content) -> Vec<St
     out
 }
 
+/// A storage's name in files.
+fn dtype(storage: Storage) -> Dtype {
+    match storage {
+        Storage::F32 => Dtype::F32,
+        Storage::F16 => Dtype::F16,
+        Storage::Bf16 => Dtype::BF16,
+        Storage::Fp8 => Dtype::F8E4M3,
+    }
+}
+
 /// The tensors of encoder and classifier, in the order of the file.
 pub(super) fn tensors(encoder: &dyn Encoder, classifier: &FanIn, content: Content) -> Vec<Stored> {
     let all = content == Content::Checkpoint;
@@ -136,18 +151,25 @@ pub(super) fn tensors(encoder: &dyn Encoder, classifier: &FanIn, content: Conten
     let mut out = encoder_tensors(encoder, content);
     let o = &classifier.options;
     let index_rows = o.labels.div_ceil(o.group);
-    let per_label =
-        |name: &str, width: usize, buffer: fn(&crate::classifier::LabelBlock) -> &Buffer| Stored {
-            spec: TensorSpec::new(
-                name,
-                Dtype::F32,
-                if width > 1 || name.contains("weights") { vec![o.labels, width] } else { vec![o.labels] },
-            ),
-            parts: classifier.blocks.iter().map(|block| (buffer(block).clone(), block.shape.rows)).collect(),
-            row_bytes: width * 4,
-            stride: width * 4,
-        };
-    out.push(per_label("classifier.weights", o.fan_in, |block| &block.weights));
+    let rows_of = |buffer: fn(&crate::classifier::LabelBlock) -> &Buffer| {
+        let blocks = classifier.blocks.iter();
+        blocks.map(|block| (buffer(block).clone(), block.shape.rows)).collect::<Vec<_>>()
+    };
+    let per_connection = |name: &str, storage: Storage, words: usize, parts| Stored {
+        spec: TensorSpec::new(name, dtype(storage), vec![o.labels, o.fan_in]),
+        parts,
+        row_bytes: o.fan_in * storage.bytes(),
+        stride: words * 4,
+    };
+    let per_label = |name: &str, parts| Stored {
+        spec: TensorSpec::new(name, Dtype::F32, vec![o.labels]),
+        parts,
+        row_bytes: 4,
+        stride: 4,
+    };
+    let weight_words = o.precision.weight_words(o.fan_in);
+    let weights = rows_of(|block| &block.weights);
+    out.push(per_connection("classifier.weights", o.precision.weights, weight_words, weights));
     out.push(Stored {
         spec: TensorSpec::new("classifier.indices", Dtype::U16, vec![index_rows, o.fan_in]),
         parts: classifier
@@ -158,14 +180,17 @@ pub(super) fn tensors(encoder: &dyn Encoder, classifier: &FanIn, content: Conten
         row_bytes: o.fan_in * 2,
         stride: index_words(o.fan_in) * 4,
     });
-    out.push(per_label("classifier.bias", 1, |block| &block.bias));
+    out.push(per_label("classifier.bias", rows_of(|block| &block.bias)));
+    let moments = |name: &str, parts| {
+        per_connection(name, o.precision.moments, o.precision.moment_words(o.fan_in), parts)
+    };
     if states >= 1 {
-        out.push(per_label("classifier.weights.first", o.fan_in, |block| &block.first));
-        out.push(per_label("classifier.bias.first", 1, |block| &block.bias_first));
+        out.push(moments("classifier.weights.first", rows_of(|block| &block.first)));
+        out.push(per_label("classifier.bias.first", rows_of(|block| &block.bias_first)));
     }
     if states >= 2 {
-        out.push(per_label("classifier.weights.second", o.fan_in, |block| &block.second));
-        out.push(per_label("classifier.bias.second", 1, |block| &block.bias_second));
+        out.push(moments("classifier.weights.second", rows_of(|block| &block.second)));
+        out.push(per_label("classifier.bias.second", rows_of(|block| &block.bias_second)));
     }
     if all {
         let words = mask_words(o.fan_in);

@@ -27,7 +27,14 @@ pub struct Layer {
 
 /// Shapes that fit nothing: one of everything, odd sizes, partial groups and workgroups, several workgroups.
 pub fn shapes() -> Vec<(Block, usize)> {
-    let block = |rows, first_label, fan_in, group, batch| Block { rows, first_label, fan_in, group, batch };
+    let block = |rows, first_label, fan_in, group, batch| Block {
+        rows,
+        first_label,
+        fan_in,
+        group,
+        batch,
+        precision: Default::default(),
+    };
     vec![
         (block(1, 0, 1, 1, 1), 3),
         (block(7, 5, 3, 1, 7), 10),

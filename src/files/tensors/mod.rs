@@ -32,6 +32,8 @@ pub enum Dtype {
     F16,
     /// 16-bit brain float.
     BF16,
+    /// 8-bit float with 4 bits of exponent and 3 of fraction, without infinities.
+    F8E4M3,
     /// 16-bit unsigned integer.
     U16,
     /// 32-bit unsigned integer.
@@ -43,7 +45,8 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    const ALL: [Self; 7] = [Self::F32, Self::F16, Self::BF16, Self::U16, Self::U32, Self::I32, Self::U8];
+    const ALL: [Self; 8] =
+        [Self::F32, Self::F16, Self::BF16, Self::F8E4M3, Self::U16, Self::U32, Self::I32, Self::U8];
 
     /// Bytes of one number.
     #[must_use]
@@ -51,7 +54,7 @@ impl Dtype {
         match self {
             Self::F32 | Self::U32 | Self::I32 => 4,
             Self::F16 | Self::BF16 | Self::U16 => 2,
-            Self::U8 => 1,
+            Self::U8 | Self::F8E4M3 => 1,
         }
     }
 
@@ -62,6 +65,7 @@ impl Dtype {
             Self::F32 => "F32",
             Self::F16 => "F16",
             Self::BF16 => "BF16",
+            Self::F8E4M3 => "F8_E4M3",
             Self::U16 => "U16",
             Self::U32 => "U32",
             Self::I32 => "I32",
