@@ -32,6 +32,26 @@ def read_labels(path):
     return [re.sub(r"\\(.)", lambda m: plain[m[1]], line) for line in lines]
 
 
+def read_weights(path):
+    """classifier.weights as f32 [L, F]; they may be stored in types that numpy does not have."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(length))["classifier.weights"]
+        begin, end = entry["data_offsets"]
+        file.seek(8 + length + begin)
+        data = file.read(end - begin)
+    if entry["dtype"] == "BF16":  # the upper halves of f32
+        values = (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32)
+    elif entry["dtype"] == "F8_E4M3":  # sign, 4 bits of exponent, 3 of fraction
+        code = np.arange(256)
+        exponent, fraction = code >> 3 & 15, code & 7
+        table = np.where(exponent == 0, fraction / 512.0, 2.0 ** (exponent - 7) * (1 + fraction / 8.0))
+        values = np.where(code < 128, table, -table).astype(np.float32)[np.frombuffer(data, np.uint8)]
+    else:
+        values = np.frombuffer(data, {"F32": np.float32, "F16": np.float16}[entry["dtype"]]).astype(np.float32)
+    return values.reshape(entry["shape"])
+
+
 def layer_norm(x, weight, bias, epsilon):
     """Over the last axis, with the biased variance."""
     mean, variance = x.mean(axis=-1, keepdims=True), x.var(axis=-1, keepdims=True)
@@ -125,9 +145,9 @@ class Model:
             tensors = {name.removeprefix("encoder."): file.get_tensor(name).astype(np.float64)
                        for name in file.keys() if name.startswith("encoder.")}
             self.encoder = (Transformer if encoder["kind"] == "transformer" else Bag)(encoder, tensors)
-            self.weights = file.get_tensor("classifier.weights")  # f32 [L, F]
             self.indices = file.get_tensor("classifier.indices")  # u16 [L, F]: which feature a weight is for
             self.bias = file.get_tensor("classifier.bias")  # f32 [L]
+        self.weights = read_weights(folder / "model.safetensors")  # [L, F]
 
     def score(self, h):
         """The logit of every label, [L]: each label looks at F of the features only."""

@@ -69,6 +69,13 @@ fn hidden_layers() {
 }
 
 #[test]
+fn narrow_weights() {
+    for weights in ["f16", "bf16", "fp8"] {
+        compare(&["--set", &format!("classifier.weights={weights}")]);
+    }
+}
+
+#[test]
 fn wordpiece_vocabulary() {
     compare(&["--set", "encoder.tokenizer_kind=wordpiece", "--set", "encoder.vocabulary=300"]);
 }

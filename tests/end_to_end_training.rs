@@ -171,9 +171,23 @@ fn killed_and_resumed() {
 #[test]
 fn gpu_run_killed_and_resumed() {
     let place = with_data();
-    let device = place.first_adapter();
-    let settings = ["--set", "train.epochs=6", "--set", "train.checkpoint_every=3"];
-    on(&place, device, "whole", &settings);
+    checkpoints_go_on(&place, place.first_adapter(), &[]);
+}
+
+/// Roundings of the steps after a checkpoint are those of the run that was not interrupted.
+#[test]
+fn narrow_runs_killed_and_resumed() {
+    for weights in ["f16", "bf16", "fp8"] {
+        let place = with_data();
+        let weights = format!("classifier.weights={weights}");
+        let device = if weights.ends_with("bf16") { place.first_adapter() } else { "cpu" };
+        checkpoints_go_on(&place, device, &["--set", &weights, "--set", "classifier.moments=bf16"]);
+    }
+}
+
+fn checkpoints_go_on(place: &Place, device: &str, more: &[&str]) {
+    let settings = [&["--set", "train.epochs=6", "--set", "train.checkpoint_every=3"], more].concat();
+    on(place, device, "whole", &settings);
     let checkpoint = place.path("run/checkpoint.safetensors");
     let resume = [&settings[..], &["--resume"]].concat();
     let mut killed = 0;
@@ -186,7 +200,7 @@ fn gpu_run_killed_and_resumed() {
         killed += u32::from(child.wait().unwrap().code().is_none());
     }
     assert!(killed >= 1, "the run ended before it was killed even once");
-    on(&place, device, "run", &resume);
+    on(place, device, "run", &resume);
     assert_same(&place.trained("run"), &place.trained("whole"));
     assert_eq!(place.metrics("run"), place.metrics("whole"));
 }
