@@ -50,6 +50,7 @@
 //! # }
 //! ```
 
+pub mod bench;
 pub mod classifier;
 pub mod cli;
 pub mod config;

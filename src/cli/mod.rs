@@ -1,5 +1,6 @@
 //! Floor 4: verbs, flags, progress bars and exit codes; one file a verb.
 
+mod bench;
 mod demo;
 mod devices;
 mod encode;
@@ -53,6 +54,8 @@ enum Verb {
     Predict(predict::PredictArgs),
     /// Write the features of texts, so that a classifier alone can be trained on them
     Encode(encode::EncodeArgs),
+    /// Measure this device's limits and how near to them training comes
+    Bench(bench::BenchArgs),
     /// Write every shader in every variant as complete WGSL
     Shaders(shaders::ShadersArgs),
 }
@@ -119,6 +122,7 @@ impl Verb {
             Self::Evaluate(args) => args.run(),
             Self::Predict(args) => args.run(),
             Self::Encode(args) => args.run(),
+            Self::Bench(args) => args.run(),
             Self::Shaders(args) => args.run(),
         }
     }

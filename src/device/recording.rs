@@ -172,6 +172,28 @@ impl Recording {
         self.commands.push(Command::Clear(slice.into()));
     }
 
+    /// Bytes that the kernels move at least when nothing stays in a cache from launch to launch: each slice once a
+    /// launch where it is read, twice where it is written, since what is written is read before or held in its place.
+    /// `fused`: as an engine runs it that runs fused groups.
+    #[must_use]
+    pub fn bytes_moved(&self, fused: bool) -> u64 {
+        let of = |access: &[Access], bindings: &[Slice]| -> u64 {
+            let bytes = access.iter().zip(bindings).map(|(access, slice)| match access {
+                Access::Read => slice.bytes,
+                Access::Write => 2 * slice.bytes,
+            });
+            bytes.sum()
+        };
+        let of_launch = |launch: &Launch| of(launch.kernel.bindings, &launch.bindings);
+        let of_command = |command: &Command| match command {
+            Command::Launch(launch) => of_launch(launch),
+            Command::Fused { fused: form, bindings, .. } if fused => of(form.bindings, bindings),
+            Command::Fused { members, .. } => members.iter().map(of_launch).sum(),
+            Command::Upload { .. } | Command::Clear(_) | Command::ReadBack { .. } => 0,
+        };
+        self.commands.iter().map(of_command).sum()
+    }
+
     /// Answers every readback as if all buffers held zeros.
     pub(super) fn answer_with_zeros(self) {
         for command in self.commands {

@@ -45,6 +45,9 @@ pub mod optimizer;
 pub mod optimizer_step;
 pub mod pool;
 pub mod position_gradient;
+pub mod probe_copy;
+pub mod probe_fma;
+pub mod probe_gather;
 pub mod products;
 pub mod rewire_histogram;
 pub mod rewire_mask;
@@ -125,6 +128,9 @@ pub const ALL: &[&Kernel] = &[
     &pool::KERNEL,
     &pool::BACKWARD,
     &position_gradient::KERNEL,
+    &probe_copy::KERNEL,
+    &probe_fma::KERNEL,
+    &probe_gather::KERNEL,
     &rewire_histogram::KERNEL,
     &rewire_mask::KERNEL,
     &rewire_regrow::KERNEL,

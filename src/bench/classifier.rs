@@ -1,0 +1,221 @@
+//! The fixed fan-in layer alone: a training step, a ranking, a rewiring.
+
+use super::timer::time;
+use super::{Row, Work};
+use crate::classifier::{FanIn, FanInOptions, Loss, Positives, Prune, Ranker, Regrow, Step, StepScale};
+use crate::device::{Buffer, Device, Recording, Slice};
+use crate::error::{Error, Result};
+use crate::kernels::storage::Precision;
+use crate::kernels::{columns_of, index_words};
+use crate::optimize::{Optimizer, Rule, Schedule};
+use crate::random::{Purpose, below, unit, words};
+
+/// Labels that a ranking returns.
+const RANKED: usize = 5;
+/// Share of the connections that a rewiring prunes.
+const REWIRED: f64 = 0.15;
+/// Positive labels of a document.
+const POSITIVES: usize = 3;
+
+/// The layer that is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct LayerSizes {
+    /// Labels, L.
+    pub labels: usize,
+    /// Features, D.
+    pub features: usize,
+    /// Connections of a label, F.
+    pub fan_in: usize,
+    /// Labels that share a row of indices.
+    pub group: usize,
+    /// Documents of a training step and of a ranking, B.
+    pub batch: usize,
+    /// Update rule.
+    pub rule: Rule,
+    /// How weights and states are stored.
+    pub precision: Precision,
+}
+
+impl LayerSizes {
+    /// What can be told before anything is allocated.
+    pub(super) fn check(&self) -> Result<()> {
+        let Self { labels, features, fan_in, group, batch, .. } = self;
+        match [
+            ("labels", labels),
+            ("features", features),
+            ("fan_in", fan_in),
+            ("group", group),
+            ("batch", batch),
+        ]
+        .iter()
+        .find(|(_, size)| **size == 0)
+        {
+            Some((name, _)) => Err(Error::Usage(format!("{name} must be at least 1, is 0"))),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let Self { labels, features, fan_in, group, batch, rule, precision } = self;
+        let Precision { weights, moments } = precision;
+        let group = if *group > 1 { format!(", groups of {group}") } else { String::new() };
+        format!(
+            "{labels} labels, fan-in {fan_in}{group}, {features} features, batch {batch}, {rule:?}, weights {weights:?}, \
+             moments {moments:?}"
+        )
+    }
+
+    /// Bytes that one pass over the layer moves at least: everything label-sized read once, what is trained written
+    /// once, the features read once, their gradient written once.
+    fn least_bytes(&self) -> f64 {
+        let connections = (self.labels * self.fan_in) as f64;
+        let weights = connections * self.precision.weights.bytes() as f64;
+        let states = connections * (self.rule.states() * self.precision.moments.bytes()) as f64;
+        let indices = (self.labels.div_ceil(self.group) * index_words(self.fan_in) * 4) as f64;
+        let biases = (self.labels * 4 * (1 + self.rule.states())) as f64;
+        let features = (self.features * columns_of(self.batch) * 4) as f64;
+        2.0 * (weights + states + biases + features) + indices
+    }
+
+    /// Work of one walk of all documents over all connections.
+    fn walk(&self) -> f64 {
+        self.labels as f64 * self.fan_in as f64 * columns_of(self.batch) as f64
+    }
+}
+
+/// What a step needs besides the layer.
+struct Inputs {
+    x: Slice,
+    dx: Slice,
+    losses: Buffer,
+    positives: Positives,
+}
+
+impl Inputs {
+    fn new(device: &Device, sizes: &LayerSizes) -> Result<Self> {
+        let columns = columns_of(sizes.batch);
+        let random = |i: u32| words(1, Purpose::Synth, 0, i, 0)[0];
+        let mut x = vec![0.0_f32; sizes.features * columns];
+        for (i, value) in x.iter_mut().enumerate().filter(|(i, _)| i % columns < sizes.batch) {
+            *value = unit(random(i as u32)) - 0.5;
+        }
+        let mut pairs: Vec<[u32; 2]> = (0..(POSITIVES * sizes.batch) as u32)
+            .map(|i| [below(random(!i), sizes.labels as u32), i / POSITIVES as u32])
+            .collect();
+        pairs.sort_unstable();
+        pairs.dedup();
+        Ok(Self {
+            x: device.upload("x", &x)?.whole(),
+            dx: device.allocate("dx", (x.len() * 4) as u64)?.whole(),
+            losses: device.allocate("losses", 16)?,
+            positives: Positives {
+                count: pairs.len(),
+                pairs: device.upload("positives", pairs.as_flattened())?.whole(),
+            },
+        })
+    }
+
+    fn record(&self, layer: &FanIn, sizes: &LayerSizes, optimizer: &Optimizer, step: u64) -> Recording {
+        let mut recording = Recording::new();
+        recording.clear(self.dx.clone());
+        recording.clear(&self.losses);
+        let scale = 1.0 / sizes.batch as f32;
+        layer.record_step(
+            &mut recording,
+            &Step {
+                batch: sizes.batch,
+                loss: Loss::Bce,
+                scale: StepScale { gradient: scale, loss: scale, place: 0 },
+                step,
+                rates: optimizer.rates(step),
+                positives: &self.positives,
+                x: &self.x,
+                dx: &self.dx,
+                losses: &self.losses.whole(),
+            },
+        );
+        recording
+    }
+}
+
+fn optimizer(rule: Rule) -> Optimizer {
+    let adam = matches!(rule, Rule::Adam | Rule::AdamW);
+    Optimizer {
+        rule,
+        learning_rate: 0.01,
+        weight_decay: 0.0,
+        beta1: if rule == Rule::Sgd { 0.0 } else { 0.9 },
+        beta2: if adam { 0.999 } else { 0.0 },
+        epsilon: 1e-8,
+        schedule: Schedule::Constant { warmup: 0 },
+    }
+}
+
+/// The rows of the layer.
+pub(super) fn measure(
+    device: &Device,
+    sizes: &LayerSizes,
+    seconds: f64,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Vec<Row>> {
+    progress("wiring the layer");
+    let layer = FanIn::new(
+        device,
+        FanInOptions {
+            labels: sizes.labels,
+            features: sizes.features,
+            fan_in: sizes.fan_in,
+            group: sizes.group,
+            max_batch: sizes.batch,
+            rule: sizes.rule,
+            precision: sizes.precision,
+            train_bias: true,
+            init_scale: 0.1,
+            bias_init: -5.0,
+            seed: 1,
+            max_block_rows: 0,
+        },
+    )?;
+    let inputs = Inputs::new(device, sizes)?;
+    let optimizer = optimizer(sizes.rule);
+    let documents = |row: &Row| Some(sizes.batch as f64 / (row.milliseconds / 1e3));
+
+    progress("classifier step");
+    let bytes = inputs.record(&layer, sizes, &optimizer, 0).bytes_moved(device.runs_fused());
+    let mut number = 0;
+    let mut step = time("classifier step", seconds, || {
+        device.submit(inputs.record(&layer, sizes, &optimizer, number))?;
+        number += 1;
+        device.wait()
+    })?;
+    let walk = sizes.walk();
+    // Logits fetch a feature for each multiply-add; so do the gradients of weights and features, of their own.
+    step.work = Some(Work { bytes: bytes as f64, multiply_adds: 3.0 * walk, gathers: 3.0 * walk });
+    step.bytes_over_bound = Some(bytes as f64 / sizes.least_bytes());
+    step.documents_per_second = documents(&step);
+
+    progress("ranking");
+    let ranker = Ranker::new(device, &layer, RANKED, sizes.batch)?;
+    let nothing = device.upload("no filter", &vec![0_u32; sizes.batch + 1])?.whole();
+    let rank = || {
+        let mut recording = Recording::new();
+        let ranked = ranker.record(&mut recording, &layer, sizes.batch, &inputs.x, [&nothing, &nothing]);
+        (recording, ranked)
+    };
+    let bytes = rank().0.bytes_moved(device.runs_fused());
+    let mut ranking = time("ranking, top 5", seconds, || {
+        let (recording, ranked) = rank();
+        device.submit(recording)?;
+        ranked.collect(device).map(|_| ())
+    })?;
+    ranking.work = Some(Work { bytes: bytes as f64, multiply_adds: walk, gathers: walk });
+    ranking.documents_per_second = documents(&ranking);
+
+    progress("rewiring");
+    let mut number = 0;
+    let rewiring = time("rewiring, 15 %", seconds, || {
+        number += 1;
+        layer.rewire(device, Prune::Fraction(REWIRED), Regrow { bound: 0.0, step: number }).map(|_| ())
+    })?;
+    Ok(vec![step, ranking, rewiring])
+}
