@@ -4,8 +4,8 @@
 // filter list never enter.
 //!import linear
 //!import narrow
+//!import top_k_list
 
-const K: u32 = 5u;
 const WORKGROUP: u32 = 64u;
 
 struct Params {
@@ -35,20 +35,6 @@ fn weight_at(base: u32, slot: u32) -> f32 {
     return stored(WEIGHTS, weights[base + slot / per_word(WEIGHTS)], slot);
 }
 
-// No label: what is left of a list with fewer than K entries.
-const NOTHING: u32 = 0xffffffffu;
-const LOWEST: f32 = -3.4028234e38;
-
-fn is_filtered(sample: u32, label: u32) -> bool {
-    var found = false;
-    for (var i = filter_offsets[sample]; i < filter_offsets[sample + 1u]; i++) {
-        if filter_labels[i] == label {
-            found = true;
-        }
-    }
-    return found;
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -61,12 +47,7 @@ fn main(
     }
     let segment = lane / params.columns;
     let sample = lane - segment * params.columns;
-    var best_scores: array<f32, K>;
-    var best_labels: array<u32, K>;
-    for (var i = 0u; i < K; i++) {
-        best_scores[i] = LOWEST;
-        best_labels[i] = NOTHING;
-    }
+    begin_list();
     if sample < params.batch {
         let end = min((segment + 1u) * params.segment, params.rows);
         for (var row = segment * params.segment; row < end; row++) {
@@ -82,22 +63,7 @@ fn main(
                 let word = indices[index_base + params.fan_in / 2u];
                 z += weight_at(weight_base, params.fan_in - 1u) * x[(word & 0xffffu) * params.columns + sample];
             }
-            // Labels come in ascending order, so an equal score stays behind.
-            if z > best_scores[K - 1u] {
-                if !is_filtered(sample, params.first_label + row) {
-                    var place = K - 1u;
-                    while place > 0u {
-                        if best_scores[place - 1u] >= z {
-                            break;
-                        }
-                        best_scores[place] = best_scores[place - 1u];
-                        best_labels[place] = best_labels[place - 1u];
-                        place--;
-                    }
-                    best_scores[place] = z;
-                    best_labels[place] = params.first_label + row;
-                }
-            }
+            offer(sample, params.first_label + row, z);
         }
     }
     for (var i = 0u; i < K; i++) {

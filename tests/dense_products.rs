@@ -26,7 +26,7 @@ fn bits_do_not_depend_on_tasks_or_threads() {
             let c = device.allocate("c", (m * n * 4) as u64).unwrap();
             let mut recording = Recording::new();
             let epilogue = Epilogue::None;
-            let product = Product { sizes, layout, a: &a, b: &b, c: &c.whole(), epilogue, gradient: false };
+            let product = Product { sizes, layout, a: &a, b: &b, c: &c.whole(), epilogue, gradient: None };
             Products::floor().record(&mut recording, product);
             device.submit(recording).unwrap();
             let got: Vec<f32> = device.read_vec(&c, m * n).unwrap();

@@ -2,38 +2,40 @@
 
 mod support;
 
-use regrow::classifier::Contents;
+use regrow::classifier::{Contents, FanIn, Prune};
 use regrow::config::Config;
-use regrow::data::{Batch, Split};
+use regrow::data::{Batch, LabelClusters, Split};
 use regrow::device::Device;
 use regrow::encoder::{PARAMETER_PREFIX, Pooling};
 use regrow::optimize::{Optimizer, Rule, Schedule};
 use regrow::pretrained::Architecture;
-use regrow::train::{EncoderSizes, FeedSizes, Model, ModelSizes};
+use regrow::train::{AuxiliarySizes, EncoderSizes, FeedSizes, Model, ModelSizes, Schedules};
 use support::device::engines;
 use support::encoder::{load_weights, unpadded};
 use support::golden::{Case, cases, folder};
 
-/// The cases that need neither auxiliary head nor intermediate layer.
-fn plain_cases() -> Vec<Case> {
-    let plain = |case: &Case| case.json["auxiliary"].is_null() && case.json["penultimate"] == false;
-    let cases: Vec<Case> = cases("trajectory").into_iter().filter(plain).collect();
-    assert!(!cases.is_empty(), "a trajectory without auxiliary head and intermediate layer");
-    cases
-}
-
 #[test]
 fn losses_and_parameters() {
-    for case in plain_cases() {
+    for case in cases("trajectory") {
         for (engine, device) in engines() {
             check(&format!("{} on {engine}", case.name), device, &case);
         }
     }
 }
 
+fn has_penultimate(case: &Case) -> bool {
+    case.json["penultimate"] == true
+}
+
+fn has_auxiliary(case: &Case) -> bool {
+    !case.json["auxiliary"].is_null()
+}
+
 fn config(case: &Case) -> Config {
     let loss = case.json["loss"].as_str().expect("a loss");
     let (loss, reduction) = loss.rsplit_once('_').expect("loss and reduction");
+    let optimizer = |part: &str| case.json[part]["name"].as_str().expect("a name");
+    let encoder = optimizer("encoder_optimizer");
     let settings = [
         "encoder.kind=transformer".to_owned(),
         format!("encoder.model={}", case.name),
@@ -46,14 +48,13 @@ fn config(case: &Case) -> Config {
         format!("classifier.fan_in={}", case.size("F")),
         format!("train.batch_size={}", case.size("B")),
         format!("train.accumulate={}", case.json["accumulation"]),
-        format!(
-            "optimizer.encoder.kind={}",
-            case.json["encoder_optimizer"]["name"].as_str().expect("a name")
-        ),
-        format!(
-            "optimizer.classifier.kind={}",
-            case.json["classifier_optimizer"]["name"].as_str().expect("a name")
-        ),
+        format!("intermediate.width={}", if has_penultimate(case) { case.size("D") } else { 0 }),
+        // The mean over documents and clusters, whatever the main loss is.
+        "auxiliary.normalisation=mean".to_owned(),
+        format!("optimizer.encoder.kind={encoder}"),
+        format!("optimizer.intermediate.kind={encoder}"),
+        format!("optimizer.auxiliary.kind={encoder}"),
+        format!("optimizer.classifier.kind={}", optimizer("classifier_optimizer")),
         format!(
             "optimizer.classifier.momentum={}",
             case.json["classifier_optimizer"]["momentum"].as_f64().unwrap_or(0.0)
@@ -62,8 +63,10 @@ fn config(case: &Case) -> Config {
     Config::with_settings(&settings).unwrap()
 }
 
+/// The schedule of a part; intermediate layer and auxiliary head belong to the encoder's optimizer.
 fn optimizer(case: &Case, part: &str) -> Optimizer {
-    let section = &case.json[&format!("{part}_optimizer")];
+    let owner = if part == "classifier" { "classifier" } else { "encoder" };
+    let section = &case.json[&format!("{owner}_optimizer")];
     let momentum = section["momentum"].as_f64();
     let beta = |i: usize| section["betas"][i].as_f64();
     let rule = match section["name"].as_str() {
@@ -84,6 +87,59 @@ fn optimizer(case: &Case, part: &str) -> Optimizer {
     }
 }
 
+fn schedules(case: &Case) -> Schedules {
+    let count = |key: &str| case.number(&["auxiliary", key]) as u64;
+    if has_auxiliary(case) {
+        assert_eq!(count("decay_steps"), count("off_from_step"), "{}", case.name);
+    }
+    // Parts that a case does not have are never stepped.
+    let [intermediate, auxiliary] = [("penultimate", has_penultimate(case)), ("aux", has_auxiliary(case))]
+        .map(|(part, has)| optimizer(case, if has { part } else { "encoder" }));
+    Schedules {
+        encoder: optimizer(case, "encoder"),
+        intermediate,
+        classifier: optimizer(case, "classifier"),
+        auxiliary,
+        auxiliary_start: if has_auxiliary(case) { case.number(&["auxiliary", "start"]) } else { 0.0 },
+        auxiliary_steps: if has_auxiliary(case) { count("decay_steps") } else { 0 },
+    }
+}
+
+/// The `number`-th rewiring: the layer must find the given slots, which then get their new indices, and zeros.
+fn rewire(place: &str, device: &Device, case: &Case, layer: &FanIn, number: usize) {
+    let (labels, fan_in) = (layer.options.labels, layer.options.fan_in);
+    let slots: Vec<usize> = case
+        .i32(&format!("rewire.{number}.slots"))
+        .0
+        .chunks_exact(2)
+        .map(|slot| slot[0] as usize * fan_in + slot[1] as usize)
+        .collect();
+    let share = (slots.len() as f64 + 0.5) / (labels * fan_in) as f64;
+    let masks = layer.pruned_slots(device, Prune::Fraction(share)).unwrap();
+    let words = fan_in.div_ceil(32);
+    let pruned = |slot: &usize| {
+        let (row, slot) = (slot / fan_in, slot % fan_in);
+        masks[row * words + slot / 32] >> (slot % 32) & 1 == 1
+    };
+    assert_eq!((0..labels * fan_in).filter(pruned).collect::<Vec<_>>(), slots, "{place}: rewiring {number}");
+
+    let mut contents = layer.contents(device).unwrap();
+    for (slot, index) in slots.iter().zip(case.u16(&format!("rewire.{number}.new_indices")).0) {
+        contents.indices[*slot] = index;
+        contents.weights[*slot] = 0.0;
+    }
+    layer.set_contents(device, &contents).unwrap();
+    for block in &layer.blocks {
+        let first = block.shape.first_label * fan_in;
+        for moments in [&block.first, &block.second] {
+            let mut values: Vec<f32> = device.read_vec(moments, block.shape.rows * fan_in).unwrap();
+            let mine = slots.iter().filter_map(|slot| slot.checked_sub(first));
+            mine.filter(|slot| *slot < block.shape.rows * fan_in).for_each(|slot| values[slot] = 0.0);
+            device.write(moments, 0, bytemuck::cast_slice(&values)).unwrap();
+        }
+    }
+}
+
 fn check(place: &str, device: &Device, case: &Case) {
     let config = config(case);
     let (rows, labels, accumulation) =
@@ -92,9 +148,14 @@ fn check(place: &str, device: &Device, case: &Case) {
     let folder = folder().join(case.json["model"].as_str().expect("a model"));
     let architecture = Architecture::read(&folder.join("config.json")).unwrap();
     let step_documents = rows * accumulation;
+    let clusters = has_auxiliary(case).then(|| {
+        let of_label = case.i32("cluster_of_label").0;
+        LabelClusters::new(of_label.into_iter().map(|cluster| cluster as u32).collect()).unwrap()
+    });
     let sizes = ModelSizes {
         encoder: EncoderSizes::Transformer { architecture, pooling: Pooling::Mean },
         labels,
+        auxiliary: has_auxiliary(case).then(|| AuxiliarySizes { clusters: case.size("C"), bias_init: 0.0 }),
         train_batch: step_documents,
         feed: FeedSizes::of_split(&split, step_documents, rows),
         bias_init: 0.0,
@@ -107,25 +168,57 @@ fn check(place: &str, device: &Device, case: &Case) {
         indices: case.u16("init.classifier.indices").0,
         bias: case.f32("init.classifier.bias").0,
     };
-    model.classifier.set_contents(device, &start).unwrap();
+    let classifier = model.classifier.fan_in().expect("a fixed fan-in layer");
+    classifier.set_contents(device, &start).unwrap();
+    let pair = |when: &str, part: &str| {
+        ["weight", "bias"].map(|tensor| case.f32(&format!("{when}.{part}.{tensor}")).0)
+    };
+    if let Some(layer) = &model.intermediate {
+        for (parameter, values) in layer.parameters().iter().zip(pair("init", "penultimate")) {
+            parameter.write(device, &values).unwrap();
+        }
+    }
+    if let Some(head) = &model.auxiliary {
+        let [weights, bias] = pair("init", "aux");
+        head.set_contents(device, &weights, &bias).unwrap();
+    }
     let before: Vec<Vec<f32>> =
         model.encoder.parameters().iter().map(|p| device.read_vec(&p.values, p.len()).unwrap()).collect();
 
-    let optimizers = ["encoder", "classifier"].map(|part| optimizer(case, part));
-    let [encoder, classifier] = optimizers.each_ref();
-    let losses = case.numbers(&["expected", "main"]);
+    let schedules = schedules(case);
+    let expected = |loss: &str, step: usize| {
+        let losses = case.numbers(&["expected", loss]);
+        losses[step * accumulation..][..accumulation].iter().sum::<f64>() / accumulation as f64
+    };
+    let rewirings = case.numbers(&["rewire_after_steps"]);
     let documents: Vec<u32> = (0..split.len() as u32).collect();
     for (step, documents) in documents.chunks(step_documents).enumerate() {
-        let batch = Batch::assemble(&split, documents, rows);
-        let outcome = model.train_step(device, &config, [encoder, classifier], &batch, step as u64).unwrap();
-        let got = f64::from(outcome.loss(device).unwrap());
-        let expected =
-            losses[step * accumulation..][..accumulation].iter().sum::<f64>() / accumulation as f64;
-        let error = (got - expected).abs() / expected;
-        assert!(
-            error <= case.tolerance("loss"),
-            "{place}: loss of step {step} is {got}, expected {expected}"
-        );
+        let mut batch = Batch::assemble(&split, documents, rows);
+        clusters.iter().for_each(|clusters| batch.find_clusters(clusters));
+        let outcome = model.train_step(device, &config, &schedules, &batch, step as u64).unwrap();
+        let losses = outcome.losses(device).unwrap();
+        let close = |loss: &str, got: f64| {
+            let expected = expected(loss, step);
+            let error = (got - expected).abs() / expected;
+            assert!(
+                error <= case.tolerance("loss"),
+                "{place}: {loss} loss of step {step} is {got}, expected {expected}"
+            );
+        };
+        let main = f64::from(losses.main);
+        close("main", main);
+        let weight = schedules.auxiliary_weight(step as u64);
+        assert_eq!(losses.auxiliary.is_some(), weight.is_some(), "{place}: step {step}");
+        let total = losses.auxiliary.zip(weight).map_or(main, |(auxiliary, weight)| {
+            close("aux", f64::from(auxiliary));
+            let golden = case.numbers(&["expected", "aux_weight"])[step];
+            assert!((weight - golden).abs() < 1e-12, "{place}: weight {weight} of step {step}");
+            (1.0 - weight) * main + weight * f64::from(auxiliary)
+        });
+        close("total", total);
+        if let Some(number) = rewirings.iter().position(|after| *after as usize == step + 1) {
+            rewire(place, device, case, classifier, number);
+        }
     }
 
     let mut encoder = Part::default();
@@ -137,12 +230,29 @@ fn check(place: &str, device: &Device, case: &Case) {
         }
     }
     encoder.check(place, case, "encoder");
-    let end = model.classifier.contents(device).unwrap();
-    let mut classifier = Part::default();
-    classifier.add(&start.weights, &case.f32("final.classifier.weights").0, &end.weights);
-    classifier.add(&start.bias, &case.f32("final.classifier.bias").0, &end.bias);
-    classifier.check(place, case, "classifier");
-    assert_eq!(end.indices, start.indices, "{place}");
+    let end = classifier.contents(device).unwrap();
+    let mut part = Part::default();
+    part.add(&start.weights, &case.f32("final.classifier.weights").0, &end.weights);
+    part.add(&start.bias, &case.f32("final.classifier.bias").0, &end.bias);
+    part.check(place, case, "classifier");
+    let indices = if rewirings.is_empty() { start.indices } else { case.u16("final.classifier.indices").0 };
+    assert_eq!(end.indices, indices, "{place}");
+    if let Some(layer) = &model.intermediate {
+        let end = layer.parameters().each_ref().map(|p| device.read_vec(&p.values, p.len()).unwrap());
+        check_pair(place, case, "penultimate", pair("init", "penultimate"), end);
+    }
+    if let Some(head) = &model.auxiliary {
+        check_pair(place, case, "aux", pair("init", "aux"), head.contents(device).unwrap().into());
+    }
+}
+
+/// A linear layer's weight and bias after the last step.
+fn check_pair(place: &str, case: &Case, name: &str, before: [Vec<f32>; 2], after: [Vec<f32>; 2]) {
+    let mut part = Part::default();
+    for ((tensor, before), after) in ["weight", "bias"].iter().zip(before).zip(after) {
+        part.add(&before, &case.f32(&format!("final.{name}.{tensor}")).0, &after);
+    }
+    part.check(place, case, name);
 }
 
 /// The micro-batches, one after the other, as documents of a split.

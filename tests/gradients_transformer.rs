@@ -10,7 +10,7 @@ use regrow::data::{Batch, Split};
 use regrow::device::Device;
 use regrow::encoder::PARAMETER_PREFIX;
 use regrow::random::{Purpose, words};
-use regrow::train::{EncoderSizes, EncoderSource, FeedSizes, Model, ModelSizes};
+use regrow::train::{Calendar, EncoderSizes, EncoderSource, FeedSizes, Model, ModelSizes, Schedules};
 use support::device::engines;
 
 const VOCABULARY: usize = 9;
@@ -319,6 +319,7 @@ fn check(place: &str, device: &Device, shape: Shape) {
     let sizes = ModelSizes {
         encoder,
         labels: LABELS,
+        auxiliary: None,
         train_batch: 4,
         feed: FeedSizes::of_split(&split, 4, MICRO),
         bias_init: -0.5,
@@ -333,7 +334,7 @@ fn check(place: &str, device: &Device, shape: Shape) {
         let value = |i| if gamma { 0.5 + random(i) } else { (random(i) - 0.5) * 1.4 };
         parameter.write(device, &(0..parameter.len()).map(value).collect::<Vec<_>>()).unwrap();
     }
-    let contents = model.classifier.contents(device).unwrap();
+    let contents = model.classifier.fan_in().unwrap().contents(device).unwrap();
     let read = |parameter: &regrow::encoder::Parameter| {
         let name = parameter.name.strip_prefix(PARAMETER_PREFIX).unwrap().to_owned();
         (name, wide(device.read_vec(&parameter.values, parameter.len()).unwrap()))
@@ -347,9 +348,8 @@ fn check(place: &str, device: &Device, shape: Shape) {
     };
     let batch = Batch::assemble(&split, &[0, 1, 2, 3], MICRO);
     assert_eq!(batch.micro_batches.len(), 2);
-    let optimizers = [&config.optimizer.encoder, &config.optimizer.classifier].map(|o| o.optimizer(10));
-    let [encoder, classifier] = optimizers.each_ref();
-    let outcome = model.train_step(device, &config, [encoder, classifier], &batch, 0).unwrap();
+    let schedules = Schedules::new(&config, &Calendar::new(&config, split.len()));
+    let outcome = model.train_step(device, &config, &schedules, &batch, 0).unwrap();
     let (got, expected) = (f64::from(outcome.loss(device).unwrap()), truth.loss());
     assert!((got - expected).abs() <= 1e-5 * expected, "{place}: loss {got}, expected {expected}");
 

@@ -8,7 +8,7 @@ use regrow::device::{Device, DeviceKind, Recording, Slice};
 use regrow::kernels::activation::Activation;
 use regrow::kernels::matmul::Layout;
 use regrow::kernels::matmul_maximum;
-use regrow::kernels::products::{Epilogue, Product, ProductOptions, Products};
+use regrow::kernels::products::{Epilogue, Operand, Product, ProductOptions, Products};
 use support::device::{
     Numbers, Outputs, ULP, assert_close, compare, engines, garbage, gpu_uniform, run, sum_tolerance, upload,
     writable,
@@ -29,7 +29,7 @@ fn run_case(
     device: &'static Device,
     products: &Products,
     what: What,
-    gradient: bool,
+    gradient: Option<Operand>,
 ) -> Outputs<'static> {
     let [m, n, k] = case.sizes;
     let [a, b, bias] = [&case.a, &case.b, &case.bias].map(|values| upload(device, values));
@@ -109,7 +109,7 @@ fn products_in_every_layout_and_tier() {
                 for tier in tiers {
                     let name = format!("{layout:?} product of {sizes:?} on {tier}, {what:?}");
                     let got = compare(&name, |device| {
-                        run_case(&case, device, &Products::named(device, tier).unwrap(), what, false)
+                        run_case(&case, device, &Products::named(device, tier).unwrap(), what, None)
                     });
                     let truth: Vec<f64> = (product.iter().enumerate())
                         .map(|(at, value)| match what {
@@ -148,7 +148,7 @@ fn cooperative_products_are_those_of_rounded_operands() {
                 let (n, product, magnitudes) = (sizes[1], case.product(), case.magnitudes());
                 for what in [What::None, What::Bias, What::Accumulate, What::Activation(Activation::Gelu)] {
                     let name = format!("{layout:?} product of {sizes:?} on {engine}, {what:?}");
-                    let got = run_case(&case, device, &products, what, false);
+                    let got = run_case(&case, device, &products, what, None);
                     for (at, value) in product.iter().copied().enumerate() {
                         let value = match what {
                             What::None => value,
@@ -170,6 +170,9 @@ fn cooperative_products_are_those_of_rounded_operands() {
     }
 }
 
+/// Largest numbers of a gradient.
+const SMALL: [f32; 3] = [1e-9, 1e-30, 1e6];
+
 #[test]
 fn tiny_gradients_survive_every_tier() {
     let sizes = [37, 20, 33];
@@ -177,16 +180,23 @@ fn tiny_gradients_survive_every_tier() {
         for tier in Products::names(device) {
             let products = Products::named(device, tier).unwrap();
             for layout in Layout::ALL {
-                for size in [1e-9, 1e-30, 1e6] {
+                for (gradient, size) in
+                    [Operand::A, Operand::B].into_iter().flat_map(|o| SMALL.map(|s| (o, s)))
+                {
                     for what in [What::None, What::Accumulate] {
-                        let case = Case::new(7, sizes, layout, size);
-                        let got = run_case(&case, device, &products, what, true);
+                        let mut case = Case::new(7, sizes, layout, 1.0);
+                        let operand = if gradient == Operand::A { &mut case.a } else { &mut case.b };
+                        operand.iter_mut().for_each(|value| *value *= size);
+                        case.before.iter_mut().for_each(|value| *value *= size);
+                        let got = run_case(&case, device, &products, what, Some(gradient));
                         let magnitudes = case.magnitudes();
                         for (at, value) in case.product().into_iter().enumerate() {
                             let before = if what == What::None { 0.0 } else { f64::from(case.before[at]) };
-                            let name =
-                                format!("{layout:?} gradient of {size:e}, {tier} on {engine}, {what:?}");
-                            // As above; and what is far below the largest of a is rounded to multiples of 2^-35 of it.
+                            let name = format!(
+                                "{layout:?} gradient {gradient:?} of {size:e}, {tier} on {engine}, {what:?}"
+                            );
+                            // As above; and what is far below the gradient's largest is rounded to multiples of 2^-35
+                            // of it.
                             let rounding =
                                 2.0_f64.powi(-10) * magnitudes[at] + 33.0 * f64::from(size) * 3e-11;
                             let tolerance = rounding + 4.0 * ULP * before.abs();
@@ -256,7 +266,7 @@ fn operands_may_be_ranges_of_odd_length() {
             let mut recording = Recording::new();
             let (sizes, epilogue) = (case.sizes, Epilogue::None);
             let product =
-                Product { sizes, layout: Layout::Nn, a: &a, b: &b, c: &c.whole(), epilogue, gradient: false };
+                Product { sizes, layout: Layout::Nn, a: &a, b: &b, c: &c.whole(), epilogue, gradient: None };
             Products::named(device, tier).unwrap().record(&mut recording, product);
             device.submit(recording).unwrap();
             let got = Outputs::of(device).close("c", &c, 15, 8);

@@ -287,7 +287,7 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
     let activation = Activation::Gelu;
     for epilogue in [Epilogue::Bias(s), Epilogue::BiasActivation { bias: s, activation, activated: s }] {
         let product =
-            Product { sizes: [1; 3], layout: Layout::Nt, a: s, b: s, c: s, epilogue, gradient: false };
+            Product { sizes: [1; 3], layout: Layout::Nt, a: s, b: s, c: s, epilogue, gradient: None };
         launches.extend([matmul::launch(&product), matmul_tiled::launch(8, &product)]);
         let matrices = [8, 16].map(|size| Cooperative { size, subgroup: 32 });
         launches.extend(matrices.map(|matrices| matmul_cooperative::launch(matrices, &product, s)));

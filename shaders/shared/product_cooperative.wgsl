@@ -49,7 +49,9 @@ fn main(
     let subgroup = local / SUBGROUP;
     let row = (subgroup / 2u) * 2u * SIZE;
     let column = (subgroup % 2u) * 2u * SIZE;
-    let scale = scale_of_a();
+    let scale = scale_of_gradient();
+    let left_scale = select(1.0, scale.x, SCALED == 1u);
+    let right_scale = select(1.0, scale.x, SCALED == 2u);
     var c00 = Sum();
     var c01 = Sum();
     var c10 = Sum();
@@ -60,14 +62,14 @@ fn main(
             let across = vec2<u32>(i / QUADS, i % QUADS);
             let along = vec2<u32>(i % DEPTH, i / DEPTH);
             let l = select(along, across, TRANSPOSE_A == 1u);
-            let x = half_of(a_quad(first_row + 4u * l.y, k + l.x) * scale.x);
+            let x = half_of(a_quad(first_row + 4u * l.y, k + l.x) * left_scale);
             let at_left = l.x * STRIDE + 4u * l.y;
             left[at_left] = x.x;
             left[at_left + 1u] = x.y;
             left[at_left + 2u] = x.z;
             left[at_left + 3u] = x.w;
             let r = select(across, along, TRANSPOSE_B == 1u);
-            let y = half_of(b_quad(k + r.x, first_column + 4u * r.y));
+            let y = half_of(b_quad(k + r.x, first_column + 4u * r.y) * right_scale);
             let at_right = r.x * STRIDE + 4u * r.y;
             right[at_right] = y.x;
             right[at_right + 1u] = y.y;

@@ -1,10 +1,10 @@
-// The power of two that brings the largest magnitude of a to 2^10 .. 2^11, and its inverse, both exact.
+// The power of two that brings the largest magnitude of a gradient to 2^10 .. 2^11, and its inverse, both exact.
 
-// 1: binding 2 holds MAXIMA maxima of |a| instead of a bias
+// 1: a is a gradient, 2: b is; binding 2 holds MAXIMA maxima of its magnitudes instead of a bias
 const SCALED: u32 = 0u;
 const MAXIMA: u32 = 64u;
 
-fn scale_of_a() -> vec2<f32> {
+fn scale_of_gradient() -> vec2<f32> {
     if SCALED == 0u {
         return vec2<f32>(1.0);
     }

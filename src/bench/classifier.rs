@@ -2,7 +2,7 @@
 
 use super::timer::time;
 use super::{Row, Work};
-use crate::classifier::{FanIn, FanInOptions, Loss, Positives, Prune, Ranker, Regrow, Step, StepScale};
+use crate::classifier::{FanIn, FanInOptions, Head, Loss, Positives, Prune, Ranker, Regrow, Step, StepScale};
 use crate::device::{Buffer, Device, Recording, Slice};
 use crate::error::{Error, Result};
 use crate::kernels::storage::Precision;
@@ -115,12 +115,12 @@ impl Inputs {
         })
     }
 
-    fn record(&self, layer: &FanIn, sizes: &LayerSizes, optimizer: &Optimizer, step: u64) -> Recording {
+    fn record(&self, head: &Head, sizes: &LayerSizes, optimizer: &Optimizer, step: u64) -> Recording {
         let mut recording = Recording::new();
         recording.clear(self.dx.clone());
         recording.clear(&self.losses);
         let scale = 1.0 / sizes.batch as f32;
-        layer.record_step(
+        head.record_step(
             &mut recording,
             &Step {
                 batch: sizes.batch,
@@ -159,7 +159,7 @@ pub(super) fn measure(
     progress: &mut dyn FnMut(&str),
 ) -> Result<Vec<Row>> {
     progress("wiring the layer");
-    let layer = FanIn::new(
+    let head = Head::FanIn(FanIn::new(
         device,
         FanInOptions {
             labels: sizes.labels,
@@ -175,16 +175,16 @@ pub(super) fn measure(
             seed: 1,
             max_block_rows: 0,
         },
-    )?;
+    )?);
     let inputs = Inputs::new(device, sizes)?;
     let optimizer = optimizer(sizes.rule);
     let documents = |row: &Row| Some(sizes.batch as f64 / (row.milliseconds / 1e3));
 
     progress("classifier step");
-    let bytes = inputs.record(&layer, sizes, &optimizer, 0).bytes_moved(device.runs_fused());
+    let bytes = inputs.record(&head, sizes, &optimizer, 0).bytes_moved(device.runs_fused());
     let mut number = 0;
     let mut step = time("classifier step", seconds, || {
-        device.submit(inputs.record(&layer, sizes, &optimizer, number))?;
+        device.submit(inputs.record(&head, sizes, &optimizer, number))?;
         number += 1;
         device.wait()
     })?;
@@ -195,11 +195,11 @@ pub(super) fn measure(
     step.documents_per_second = documents(&step);
 
     progress("ranking");
-    let ranker = Ranker::new(device, &layer, RANKED, sizes.batch)?;
+    let ranker = Ranker::new(device, &head, RANKED, sizes.batch)?;
     let nothing = device.upload("no filter", &vec![0_u32; sizes.batch + 1])?.whole();
     let rank = || {
         let mut recording = Recording::new();
-        let ranked = ranker.record(&mut recording, &layer, sizes.batch, &inputs.x, [&nothing, &nothing]);
+        let ranked = ranker.record(&mut recording, &head, sizes.batch, &inputs.x, [&nothing, &nothing]);
         (recording, ranked)
     };
     let bytes = rank().0.bytes_moved(device.runs_fused());
@@ -211,6 +211,7 @@ pub(super) fn measure(
     ranking.work = Some(Work { bytes: bytes as f64, multiply_adds: walk, gathers: walk });
     ranking.documents_per_second = documents(&ranking);
 
+    let Some(layer) = head.fan_in() else { return Ok(vec![step, ranking]) };
     progress("rewiring");
     let mut number = 0;
     let rewiring = time("rewiring, 15 %", seconds, || {

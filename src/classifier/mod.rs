@@ -1,8 +1,11 @@
-//! The output layer: fixed fan-in weights over the encoder's features, its training sweep, rewiring and ranking.
+//! The output layer: fixed fan-in weights over the encoder's features, its training sweep, rewiring and ranking; and the
+//! dense layer it is compared with.
 
 mod block;
 mod contents;
+mod dense;
 mod fan_in;
+mod head;
 mod rank;
 mod rewire;
 mod select;
@@ -10,6 +13,8 @@ mod select;
 pub use crate::kernels::fan_in_dlogits::Loss;
 pub use block::LabelBlock;
 pub use contents::Contents;
+pub use dense::{Dense, DenseBlock, DenseOptions, DenseRole};
 pub use fan_in::{FanIn, FanInOptions, Positives, Step, StepScale};
+pub use head::Head;
 pub use rank::{Ranked, Ranker};
 pub use rewire::{Prune, Regrow, RewireCounts};

@@ -1,10 +1,21 @@
-//! The best labels of each document: logits and top-k of a block in one pass, merged over the blocks.
+//! The best labels of each document: logits and top-k of a block, of a fixed fan-in layer in one pass, merged over the
+//! blocks.
 
+use super::dense::Dense;
 use super::fan_in::FanIn;
+use super::head::Head;
 use crate::device::{Buffer, Device, Recording, Slice, Ticket};
 use crate::error::{Error, Result};
-use crate::kernels::fan_in_top_k::{self, MAX_K, NOTHING};
-use crate::kernels::{columns_of, top_k_merge};
+use crate::kernels::fan_in_dlogits::Block;
+use crate::kernels::fan_in_top_k::{self, MAX_K, NOTHING, segments};
+use crate::kernels::{columns_of, logits_top_k, top_k_merge};
+
+/// Logits of a dense layer's labels take at most so many bytes at once.
+const LOGITS_BYTES: usize = 64 << 20;
+
+/// Labels whose logits are ranked at once are a multiple of this, so that their weights and biases begin where a
+/// binding may.
+const RUN: usize = 64;
 
 /// Scratch and results of ranking batches of a fixed largest size.
 pub struct Ranker {
@@ -13,6 +24,8 @@ pub struct Ranker {
     labels: Buffer,
     best_scores: Buffer,
     best_labels: Buffer,
+    /// Of a dense layer's labels, [rows, columns]; and how many rows that are.
+    logits: Option<(Buffer, usize)>,
 }
 
 /// A batch whose ranking is on its way.
@@ -28,14 +41,21 @@ impl Ranker {
     ///
     /// # Errors
     /// [`Error::Usage`] when k is 0 or above 256; [`Error::Device`] when memory runs out.
-    pub fn new(device: &Device, layer: &FanIn, k: usize, max_batch: usize) -> Result<Self> {
+    pub fn new(device: &Device, layer: &Head, k: usize, max_batch: usize) -> Result<Self> {
         if k == 0 || k > MAX_K {
             return Err(Error::Usage(format!("the number of labels to rank must be 1 to {MAX_K}, is {k}")));
         }
-        let k = k.min(layer.options.labels);
+        let k = k.min(layer.labels());
         let columns = columns_of(max_batch);
-        let rows = layer.blocks.iter().map(|block| block.shape.rows).max().unwrap_or(0);
-        let listed = (fan_in_top_k::segments(rows) * columns * k * 4) as u64;
+        let largest = layer.largest_block();
+        let (rows, logits) = match layer {
+            Head::FanIn(_) => (largest, None),
+            Head::Dense(_) => {
+                let rows = (LOGITS_BYTES / (columns * 4) / RUN * RUN).max(RUN).min(largest);
+                (rows, Some((device.allocate("logits to rank", (rows * columns * 4) as u64)?, rows)))
+            }
+        };
+        let listed = (segments(rows) * columns * k * 4) as u64;
         let best = (columns * k * 4) as u64;
         Ok(Self {
             k,
@@ -43,30 +63,23 @@ impl Ranker {
             labels: device.allocate("segment labels", listed)?,
             best_scores: device.allocate("best scores", best)?,
             best_labels: device.allocate("best labels", best)?,
+            logits,
         })
     }
 
     /// Records the ranking of a batch: `x` [D, columns]; labels in `filter_labels` between two of `filter_offsets`
-    /// [B + 1] are left out for that document.
+    /// [B + 1] are left out for that document. The layer is the one that the ranker was made for.
     pub fn record(
         &self,
         recording: &mut Recording,
-        layer: &FanIn,
+        layer: &Head,
         batch: usize,
         x: &Slice,
-        [filter_offsets, filter_labels]: [&Slice; 2],
+        filter: [&Slice; 2],
     ) -> Ranked {
-        let columns = columns_of(batch);
-        let [scores, labels, best_scores, best_labels] =
-            [&self.scores, &self.labels, &self.best_scores, &self.best_labels].map(Slice::from);
-        for (i, block) in layer.blocks.iter().enumerate() {
-            let shape = block.with_batch(batch);
-            let [weights, indices, bias] = [&block.weights, &block.indices, &block.bias].map(Slice::from);
-            let bindings = [x, &weights, &indices, &bias, filter_offsets, filter_labels, &scores, &labels];
-            recording.launch(fan_in_top_k::launch(shape, self.k, bindings));
-            let segments = fan_in_top_k::segments(shape.rows);
-            let bindings = [&scores, &labels, &best_scores, &best_labels];
-            recording.launch(top_k_merge::launch(columns, segments, self.k, i == 0, bindings));
+        match layer {
+            Head::FanIn(layer) => self.record_fan_in(recording, layer, batch, x, filter),
+            Head::Dense(layer) => self.record_dense(recording, layer, batch, x, filter),
         }
         let bytes = (batch * self.k * 4) as u64;
         Ranked {
@@ -75,6 +88,67 @@ impl Ranker {
             scores: recording.read_back(&self.best_scores.range(0, bytes)),
             labels: recording.read_back(&self.best_labels.range(0, bytes)),
         }
+    }
+
+    fn record_fan_in(
+        &self,
+        recording: &mut Recording,
+        layer: &FanIn,
+        batch: usize,
+        x: &Slice,
+        [filter_offsets, filter_labels]: [&Slice; 2],
+    ) {
+        let [scores, labels] = [&self.scores, &self.labels].map(Slice::from);
+        for block in &layer.blocks {
+            let shape = block.with_batch(batch);
+            let [weights, indices, bias] = [&block.weights, &block.indices, &block.bias].map(Slice::from);
+            let bindings = [x, &weights, &indices, &bias, filter_offsets, filter_labels, &scores, &labels];
+            recording.launch(fan_in_top_k::launch(shape, self.k, bindings));
+            self.record_merge(recording, shape);
+        }
+    }
+
+    fn record_dense(
+        &self,
+        recording: &mut Recording,
+        layer: &Dense,
+        batch: usize,
+        x: &Slice,
+        [filter_offsets, filter_labels]: [&Slice; 2],
+    ) {
+        let (logits, most) = self.logits.as_ref().expect("the ranker was made for a dense layer");
+        let [scores, labels] = [&self.scores, &self.labels].map(Slice::from);
+        for block in &layer.blocks {
+            for first in (0..block.shape.rows).step_by(*most) {
+                let shape = Block {
+                    rows: (*most).min(block.shape.rows - first),
+                    first_label: block.shape.first_label + first,
+                    ..block.with_batch(batch)
+                };
+                let range = |buffer: &Buffer, width: usize| {
+                    buffer.range((first * width * 4) as u64, (shape.rows * width * 4) as u64)
+                };
+                let (weights, bias) = (range(&block.weights, shape.fan_in), range(&block.bias, 1));
+                let logits = logits.range(0, (shape.rows * columns_of(batch) * 4) as u64);
+                layer.record_logits(recording, shape, &weights, x, &logits);
+                let bindings = [&logits, &bias, filter_offsets, filter_labels, &scores, &labels];
+                recording.launch(logits_top_k::launch(shape, self.k, bindings));
+                self.record_merge(recording, shape);
+            }
+        }
+    }
+
+    /// Merges the lists of a run of labels, which come in order, into the best.
+    fn record_merge(&self, recording: &mut Recording, shape: Block) {
+        let [scores, labels, best_scores, best_labels] =
+            [&self.scores, &self.labels, &self.best_scores, &self.best_labels].map(Slice::from);
+        recording.launch(top_k_merge::launch(
+            columns_of(shape.batch),
+            segments(shape.rows),
+            self.k,
+            shape.first_label == 0,
+            [&scores, &labels, &best_scores, &best_labels],
+        ));
     }
 }
 

@@ -51,7 +51,7 @@ impl PlanArgs {
         let sizes = match self.labels {
             Some(labels) => {
                 let encoder = source.sizes(&config, self.vocabulary)?;
-                sizes_without_data(&config, encoder, labels, self.docs.max(1), self.labels_per_doc)
+                sizes_without_data(&config, encoder, labels, self.docs.max(1), self.labels_per_doc)?
             }
             None => model_sizes(&config, &source, &open::training_data(&config, &source)?, 0)?,
         };

@@ -3,6 +3,7 @@
 //! `defaults.toml` is the one list of keys, with their defaults and their documentation.
 
 mod encoder;
+mod heads;
 mod keys;
 mod sections;
 
@@ -14,8 +15,9 @@ pub use encoder::{
 };
 pub use keys::resolve_value;
 pub use sections::{
-    BiasInit, BiasRule, Classifier, Data, Evaluate, EvaluateOn, Format, OptimizerKind, OptimizerSection,
-    Optimizers, Reduction, Rewire, RewireInit, RewireMode, ScheduleKind, Text, Train,
+    Auxiliary, BiasInit, BiasRule, Classifier, Data, Evaluate, EvaluateOn, Format, HeadKind, Intermediate,
+    IntermediateActivation, Normalisation, OptimizerKind, OptimizerSection, Optimizers, Reduction, Rewire,
+    RewireInit, RewireMode, ScheduleKind, Text, Train,
 };
 
 use crate::error::{Error, Result};
@@ -31,11 +33,15 @@ pub struct Config {
     pub data: Data,
     /// `[encoder]`.
     pub encoder: Encoder,
+    /// `[intermediate]`.
+    pub intermediate: Intermediate,
     /// `[classifier]`.
     pub classifier: Classifier,
+    /// `[auxiliary]`.
+    pub auxiliary: Auxiliary,
     /// `[rewire]`.
     pub rewire: Rewire,
-    /// `[optimizer.encoder]` and `[optimizer.classifier]`.
+    /// `[optimizer.encoder]`, and those of the other parts.
     pub optimizer: Optimizers,
     /// `[train]`.
     pub train: Train,

@@ -40,6 +40,31 @@ choices! {
         /// Mean over both.
         Mean,
     }
+    /// `classifier.head`.
+    HeadKind {
+        /// A fixed number of connections a label, rewired.
+        FanIn,
+        /// All features.
+        Dense,
+        /// An intermediate layer as wide as the fan-in, and a dense layer over it.
+        Bottleneck,
+    }
+    /// `intermediate.activation`.
+    IntermediateActivation {
+        /// None: the layer is linear, as in the reference's code.
+        None,
+        /// Rectified linear.
+        Relu,
+        /// GELU with the error function.
+        Gelu,
+    }
+    /// `auxiliary.normalisation`.
+    Normalisation {
+        /// Both losses are sums over their outputs, times what the main loss's reduction gives.
+        PerDocument,
+        /// The auxiliary loss is a mean over documents and clusters, as in the reference.
+        Mean,
+    }
     /// `rewire.mode`.
     RewireMode {
         /// Indices stay as they started.
@@ -149,17 +174,24 @@ sections! {
     Data { path: String, format: Format, text: Text, max_tokens: usize, cache: String }
     /// `[classifier]`.
     Classifier {
-        fan_in: usize, weights: Storage, moments: Storage, loss: Loss, reduction: Reduction, bias: bool, init_scale: f64,
-        bias_init: BiasInit,
+        head: HeadKind, fan_in: usize, weights: Storage, moments: Storage, loss: Loss, reduction: Reduction, bias: bool,
+        init_scale: f64, bias_init: BiasInit,
     }
+    /// `[intermediate]`.
+    Intermediate { width: usize, activation: IntermediateActivation }
+    /// `[auxiliary]`.
+    Auxiliary { weight: f64, cutoff_epoch: u32, clusters: String, cluster_size: usize, normalisation: Normalisation }
     /// `[rewire]`.
     Rewire {
         mode: RewireMode, threshold: f64, threshold_end: f64, schedule: ScheduleKind, fraction: f64, per_row: bool,
         interval: u64, until: f64, init: RewireInit,
     }
     /// `[optimizer]`.
-    Optimizers { encoder: OptimizerSection, classifier: OptimizerSection }
-    /// `[optimizer.encoder]` or `[optimizer.classifier]`.
+    Optimizers {
+        encoder: OptimizerSection, intermediate: OptimizerSection, classifier: OptimizerSection,
+        auxiliary: OptimizerSection,
+    }
+    /// `[optimizer.encoder]`, and those of the other parts.
     OptimizerSection {
         kind: OptimizerKind, lr: f64, weight_decay: f64, momentum: f64, beta1: f64, beta2: f64, epsilon: f64,
         schedule: ScheduleKind, warmup_steps: u64,
@@ -220,13 +252,15 @@ impl Config {
         e.check()?;
         at_least_one("classifier.fan_in", c.fan_in)?;
         // A pretrained model's features are known when it is opened.
-        let features = *e.hidden.last().unwrap_or(&e.dim);
-        if e.kind == super::EncoderKind::Bag && c.fan_in > features {
-            let message = format!("{} is more than the {features} features that the encoder gives", c.fan_in);
-            return Err(Error::config("classifier.fan_in", message));
+        if e.kind == super::EncoderKind::Bag {
+            self.check_fan_in(*e.hidden.last().unwrap_or(&e.dim))?;
         }
         if !matches!(c.moments, Storage::F32 | Storage::Bf16) {
             return Err(Error::config("classifier.moments", "must be f32 or bf16"));
+        }
+        if c.head != HeadKind::FanIn && (c.weights, c.moments) != (Storage::F32, Storage::F32) {
+            let key = if c.weights == Storage::F32 { "classifier.moments" } else { "classifier.weights" };
+            return Err(Error::config(key, "only the fan_in head is stored narrow; the others take f32"));
         }
         within("classifier.init_scale", c.init_scale, 0.0, 1e6, "0 or more")?;
         if let BiasInit::Value(bias) = c.bias_init {
@@ -239,8 +273,15 @@ impl Config {
         if r.mode != RewireMode::Off {
             at_least_one("rewire.interval", usize::try_from(r.interval).unwrap_or(usize::MAX))?;
         }
-        self.optimizer.encoder.optimizer(1).check("optimizer.encoder")?;
-        self.optimizer.classifier.optimizer(1).check("optimizer.classifier")?;
+        let o = &self.optimizer;
+        for (name, section) in [
+            ("encoder", &o.encoder),
+            ("intermediate", &o.intermediate),
+            ("classifier", &o.classifier),
+            ("auxiliary", &o.auxiliary),
+        ] {
+            section.optimizer(1).check(&format!("optimizer.{name}"))?;
+        }
         at_least_one("train.epochs", t.epochs as usize)?;
         at_least_one("train.batch_size", t.batch_size)?;
         at_least_one("train.accumulate", t.accumulate)?;
@@ -253,6 +294,7 @@ impl Config {
             65_536.0,
             "at most 65536 documents in a step, accumulated",
         )?;
+        self.check_heads()?;
         at_least_one("evaluate.batch_size", self.evaluate.batch_size)?;
         within("evaluate.batch_size", self.evaluate.batch_size as f64, 1.0, 65_536.0, "at most 65536")?;
         within("evaluate.propensity_a", self.evaluate.propensity_a, 0.0, 100.0, "0 or more")?;

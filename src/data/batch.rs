@@ -1,5 +1,6 @@
 //! Batches: the order of an epoch, and the packed documents of one step.
 
+use super::clusters::LabelClusters;
 use super::features::FeatureTable;
 use super::split::Split;
 use super::tokenizer::Tokenizer;
@@ -24,6 +25,9 @@ pub struct Batch {
     pub documents: Vec<u32>,
     /// (label, row) of each true label, sorted by label, then row: a block of labels finds its own in one run.
     pub positives: Vec<[u32; 2]>,
+    /// (cluster, row) of each cluster that has a true label of the row, once, sorted as the positives; none until
+    /// [`Batch::find_clusters`].
+    pub cluster_positives: Option<Vec<[u32; 2]>>,
     /// The distinct token ids of all documents, ascending. \[U\]
     pub token_buckets: Vec<u32>,
     /// Precomputed features of the documents, [B, D]; empty if the split has none.
@@ -119,6 +123,19 @@ impl Batch {
         batch
     }
 
+    /// Fills in the clusters of the true labels.
+    ///
+    /// # Panics
+    /// If a label is in no cluster.
+    pub fn find_clusters(&mut self, clusters: &LabelClusters) {
+        let of_label = clusters.of_label();
+        let mut found: Vec<[u32; 2]> =
+            self.positives.iter().map(|[label, row]| [of_label[*label as usize], *row]).collect();
+        found.sort_unstable();
+        found.dedup();
+        self.cluster_positives = Some(found);
+    }
+
     /// Documents of which nothing but the features is known, row after row.
     #[must_use]
     pub fn from_features(table: &FeatureTable, rows: std::ops::Range<usize>) -> Self {
@@ -182,6 +199,7 @@ impl Batch {
         Self {
             documents: (0..lists.len() as u32).collect(),
             positives: Vec::new(),
+            cluster_positives: None,
             features: Vec::new(),
             token_buckets,
             micro_batches,
@@ -260,6 +278,15 @@ mod tests {
         let none = Batch::assemble(&split(), &[1], 1);
         let [micro] = &none.micro_batches[..] else { panic!("{none:?}") };
         assert_eq!((none.len(), &micro.offsets[..], &micro.bucket_offsets[..]), (1, &[0, 0][..], &[0][..]));
+    }
+
+    #[test]
+    fn a_cluster_counts_once_in_a_row() {
+        let mut batch = Batch::assemble(&split(), &[3, 0], 8);
+        assert_eq!(batch.positives, [[0, 0], [1, 0], [1, 1], [2, 0], [7, 1]]);
+        assert_eq!(batch.cluster_positives, None);
+        batch.find_clusters(&LabelClusters::new(vec![2, 0, 2, 1, 1, 1, 1, 0]).unwrap());
+        assert_eq!(batch.cluster_positives, Some(vec![[0, 0], [0, 1], [2, 0]]));
     }
 
     #[test]

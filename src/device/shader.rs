@@ -28,6 +28,8 @@ const SHARED: &[(&str, &str)] = &[
     ("attention_keys", include_str!("../../shaders/shared/attention_keys.wgsl")),
     ("narrow", include_str!("../../shaders/shared/narrow.wgsl")),
     ("fan_in", include_str!("../../shaders/shared/fan_in.wgsl")),
+    ("loss", include_str!("../../shaders/shared/loss.wgsl")),
+    ("top_k_list", include_str!("../../shaders/shared/top_k_list.wgsl")),
     ("activation", include_str!("../../shaders/shared/activation.wgsl")),
     ("product", include_str!("../../shaders/shared/product.wgsl")),
     ("product_quads", include_str!("../../shaders/shared/product_quads.wgsl")),

@@ -6,7 +6,7 @@ use crate::device::{Buffer, Device, Recording, Slice};
 use crate::error::{Error, Result};
 use crate::kernels::activation::{self, Activation};
 use crate::kernels::matmul::Layout;
-use crate::kernels::products::{Epilogue, Product, Products};
+use crate::kernels::products::{Epilogue, Operand, Product, Products};
 use crate::kernels::{
     bag_forward, column_sum, embedding_gradient, embedding_update, layer_norm, layer_norm_backward,
     layer_norm_parameters, optimizer_step,
@@ -159,7 +159,7 @@ impl Encoder for Bag {
             let epilogue =
                 Epilogue::BiasActivation { bias: &bias, activation: Activation::Gelu, activated: &activated };
             let (sizes, [a, b, c]) = ([rows, n, k], [&input, &weight, &before]);
-            let product = Product { sizes, layout: Layout::Nt, a, b, c, epilogue, gradient: false };
+            let product = Product { sizes, layout: Layout::Nt, a, b, c, epilogue, gradient: None };
             self.products.record(recording, product);
         }
         (&self.outputs[self.options.hidden.len()]).into()
@@ -188,7 +188,7 @@ impl Encoder for Bag {
             let (dweight, dbias) = (self.gradient(3 + 2 * layer), self.gradient(4 + 2 * layer));
             let gradient = |sizes, layout, b, c| {
                 let epilogue = Epilogue::None;
-                Product { sizes, layout, a: &dbefore, b, c, epilogue, gradient: true }
+                Product { sizes, layout, a: &dbefore, b, c, epilogue, gradient: Some(Operand::A) }
             };
             self.products.record(recording, gradient([n, k, rows], Layout::Tn, &input, &dweight));
             recording.launch(column_sum::launch(rows, n, &dbefore, &dbias, false));

@@ -1,13 +1,15 @@
 //! From packed tokens to features and back: what every text encoder offers, the bag of tokens, the BERT family,
-//! and features from a file.
+//! and features from a file; and the layer that may lie between features and classifier.
 
 mod bag;
 mod features;
+mod intermediate;
 mod parameter;
 mod transformer;
 
 pub use bag::{Bag, BagOptions};
 pub use features::Features;
+pub use intermediate::{Intermediate, IntermediateOptions};
 pub use parameter::Parameter;
 pub use transformer::{PREFIX as PARAMETER_PREFIX, Pooling, Transformer, TransformerOptions};
 

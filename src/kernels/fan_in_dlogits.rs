@@ -19,7 +19,7 @@ pub enum Loss {
 }
 
 /// The shader's `LOSS` that writes the logits themselves.
-const LOGITS: u32 = 2;
+pub(super) const LOGITS: u32 = 2;
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

@@ -6,19 +6,11 @@ use rayon::prelude::*;
 use super::fan_in_dlogits::Block;
 use super::fan_in_sweep::logits;
 use super::storage::Storage;
-use super::{WORKGROUP, columns_of, index_words, workgroups};
+use super::top_k_list::{BestLists, SEGMENT, constants};
+use super::{columns_of, index_words, workgroups};
 use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
 
-/// No label: what is left of a list with fewer than K entries.
-pub const NOTHING: u32 = u32::MAX;
-/// Score of what is left.
-pub const LOWEST: f32 = f32::MIN;
-
-/// Most labels that a list holds.
-pub const MAX_K: usize = 256;
-
-/// Labels in a segment; times half the fan-in, the iterations of an invocation.
-const SEGMENT: usize = 512;
+pub use super::top_k_list::{LOWEST, MAX_K, NOTHING, segments};
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -56,19 +48,8 @@ pub static KERNEL: Kernel = Kernel {
     },
 };
 
-/// The constants of a list length, the same here and in `top_k_merge`.
-pub(super) fn constants(k: usize) -> Constants {
-    vec![("K", k as u32), ("WORKGROUP", WORKGROUP)]
-}
-
 fn constants_of(k: usize, weights: Storage) -> Constants {
     [constants(k), vec![("WEIGHTS", weights as u32)]].concat()
-}
-
-/// Segments of a block.
-#[must_use]
-pub fn segments(rows: usize) -> usize {
-    rows.div_ceil(SEGMENT)
 }
 
 /// `scores` and `labels` [segments, columns, K] of the samples in `x` [D, columns], best first, filtered by
@@ -101,19 +82,6 @@ pub fn launch(
         workgroups: workgroups(segments(block.rows) * columns),
         work: (block.rows * block.fan_in * columns) as u64,
     }
-}
-
-/// Puts (score, label) into a list sorted by falling score; an equal score stays behind those before it.
-#[inline]
-pub(super) fn insert(scores: &mut [f32], labels: &mut [u32], score: f32, label: u32) {
-    let mut place = scores.len() - 1;
-    while place > 0 && scores[place - 1] < score {
-        scores[place] = scores[place - 1];
-        labels[place] = labels[place - 1];
-        place -= 1;
-    }
-    scores[place] = score;
-    labels[place] = label;
 }
 
 struct Segment<'a> {
@@ -168,11 +136,8 @@ impl WithSimd for Segment<'_> {
         let (p, k) = (self.p, self.k);
         let (fan_in, columns) = (p.fan_in as usize, p.columns as usize);
         let (x, _) = S::as_simd_f32s(self.x);
-        self.scores.fill(LOWEST);
-        self.labels.fill(NOTHING);
-        // What a logit must exceed to enter, side by side for the comparison of a whole row.
-        let mut bars = vec![LOWEST; columns];
-        bars[p.batch as usize..].fill(f32::INFINITY);
+        let filter = [self.filter_offsets, self.filter_labels];
+        let mut lists = BestLists::new(k, p.batch as usize, columns, filter, self.scores, self.labels);
         let mut row_values = vec![0.0_f32; columns];
         let mut weights = vec![0.0_f32; fan_in];
         let words = p.weight_words as usize;
@@ -182,20 +147,7 @@ impl WithSimd for Segment<'_> {
             let indices = &self.indices[row / p.group as usize * p.index_words as usize * 2..][..fan_in];
             let (z, _) = S::as_mut_simd_f32s(&mut row_values);
             logits(simd, x, columns / S::F32_LANES, &weights, indices, self.bias[row], z);
-            let entering = row_values.iter().zip(&bars).fold(0_u32, |any, (z, bar)| any | u32::from(z > bar));
-            if entering == 0 {
-                continue;
-            }
-            let label = p.first_label + row as u32;
-            for sample in 0..p.batch as usize {
-                let z = row_values[sample];
-                let filter = self.filter_offsets[sample] as usize..self.filter_offsets[sample + 1] as usize;
-                if z > bars[sample] && !self.filter_labels[filter].contains(&label) {
-                    let list = sample * k..(sample + 1) * k;
-                    insert(&mut self.scores[list.clone()], &mut self.labels[list], z, label);
-                    bars[sample] = self.scores[(sample + 1) * k - 1];
-                }
-            }
+            lists.offer(p.first_label + row as u32, &row_values);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::matmul::Layout;
-use super::products::{Epilogue, Product, Products, Tier};
+use super::products::{Epilogue, Operand, Product, Products, Tier};
 use super::{ALL, matmul_tiled};
 use crate::device::{Device, DeviceKind, Recording, dense, shader};
 use crate::error::{Error, Result};
@@ -137,7 +137,7 @@ fn measure(device: &Device, tier: Tier, layout: Layout) -> Result<Duration> {
     let (a, b) = (operand(0, m * k)?.whole(), operand(1, k * n)?.whole());
     let c = device.allocate("measured product", 4 * (m * n) as u64)?.whole();
     // Tn is the layout of weight gradients.
-    let gradient = layout != Layout::Nt;
+    let gradient = (layout != Layout::Nt).then_some(Operand::A);
     let product =
         Product { sizes: MEASURED, layout, a: &a, b: &b, c: &c, epilogue: Epilogue::None, gradient };
     let time = |repeats: u32| {
@@ -158,20 +158,29 @@ fn measure(device: &Device, tier: Tier, layout: Layout) -> Result<Duration> {
 
 /// Whether a tier's products, those of tiny gradients too, are those of the CPU.
 fn computes_rightly(device: &Device, tier: Tier) -> bool {
-    let size = |gradient| if gradient { 1e-9 } else { 1.0 };
     CHECKED.iter().all(|sizes| {
         Layout::ALL.into_iter().all(|layout| {
-            [false, true].into_iter().all(|gradient| {
+            [None, Some(Operand::A), Some(Operand::B)].into_iter().all(|gradient| {
                 // A driver that cannot compile or run it has answered the question.
-                check(device, tier, *sizes, layout, size(gradient)).unwrap_or(false)
+                check(device, tier, *sizes, layout, gradient).unwrap_or(false)
             })
         })
     })
 }
 
-fn check(device: &Device, tier: Tier, [m, n, k]: [usize; 3], layout: Layout, size: f32) -> Result<bool> {
+/// Largest numbers of a gradient in a check.
+const TINY: f32 = 1e-9;
+
+fn check(
+    device: &Device,
+    tier: Tier,
+    [m, n, k]: [usize; 3],
+    layout: Layout,
+    gradient: Option<Operand>,
+) -> Result<bool> {
     let products = Products::with(device, [tier; 3])?;
-    let (a, b) = (numbers(0, m * k, size), numbers(1, k * n, 1.0));
+    let size = |operand| if gradient == Some(operand) { TINY } else { 1.0 };
+    let (a, b) = (numbers(0, m * k, size(Operand::A)), numbers(1, k * n, size(Operand::B)));
     let upload = |values: &[f32]| device.upload("checked product", values);
     let (a_slice, b_slice, c) = (upload(&a)?.whole(), upload(&b)?.whole(), upload(&vec![f32::NAN; m * n])?);
     let mut recording = Recording::new();
@@ -184,7 +193,7 @@ fn check(device: &Device, tier: Tier, [m, n, k]: [usize; 3], layout: Layout, siz
             b: &b_slice,
             c: &c.whole(),
             epilogue: Epilogue::None,
-            gradient: size < 1.0,
+            gradient,
         },
     );
     device.submit(recording)?;
@@ -193,8 +202,8 @@ fn check(device: &Device, tier: Tier, [m, n, k]: [usize; 3], layout: Layout, siz
     let a_strides = if layout == Layout::Tn { [1, m] } else { [k, 1] };
     let b_strides = if layout == Layout::Nt { [1, k] } else { [n, 1] };
     dense::small_product([m, n, k], (&a, a_strides), (&b, b_strides), (&mut want, n), [1.0, 0.0]);
-    // Operands of up to `size` and 1, each off by 2⁻¹² of its own in 16 bits, in sums of k terms; and room.
-    let tolerance = k as f32 * size * 1e-3;
+    // Operands of up to 1, or one of them to `TINY`, each off by 2⁻¹² of its own in 16 bits, in sums of k terms; and room.
+    let tolerance = k as f32 * size(Operand::A) * size(Operand::B) * 1e-3;
     Ok(got.iter().zip(&want).all(|(got, want)| (got - want).abs() <= tolerance))
 }
 

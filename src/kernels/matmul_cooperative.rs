@@ -4,7 +4,7 @@
 use super::matmul::{
     ACTIVATING, PLAIN, activated_twin, activations, launch_of, plain_epilogues, twin, variants,
 };
-use super::products::{Epilogue, Product};
+use super::products::{Epilogue, Operand, Product};
 use crate::device::{Constants, Cooperative, Kernel, Launch, Slice};
 
 macro_rules! kernel {
@@ -35,20 +35,20 @@ const SUBGROUP: u32 = 32;
 
 fn plain_variants() -> Vec<Constants> {
     let scaled = |scaled| variants(plain_epilogues(), &[("SCALED", scaled), ("SUBGROUP", SUBGROUP)]);
-    [0, 1].into_iter().flat_map(scaled).collect()
+    [0, 1, 2].into_iter().flat_map(scaled).collect()
 }
 
 fn activated_variants() -> Vec<Constants> {
     variants(activations(), &[("SCALED", 0), ("SUBGROUP", SUBGROUP)])
 }
 
-/// Whether [`launch`] takes the maxima of `a`: a gradient's magnitudes are brought to those of 16 bits.
+/// The operand whose maxima [`launch`] takes: a gradient's magnitudes are brought to those of 16 bits.
 #[must_use]
-pub fn scales(product: &Product<'_>) -> bool {
-    product.gradient && matches!(product.epilogue, Epilogue::None | Epilogue::Accumulate)
+pub fn scaled(product: &Product<'_>) -> Option<Operand> {
+    product.gradient.filter(|_| matches!(product.epilogue, Epilogue::None | Epilogue::Accumulate))
 }
 
-/// The product by these matrices. `maxima` are those of `a` from `matmul_maximum`, for what [`scales`].
+/// The product by these matrices. `maxima` are those of what is [`scaled`], from `matmul_maximum`.
 #[must_use]
 pub fn launch(matrices: Cooperative, product: &Product<'_>, maxima: &Slice) -> Launch {
     let [m, n, _] = product.sizes;
@@ -57,7 +57,12 @@ pub fn launch(matrices: Cooperative, product: &Product<'_>, maxima: &Slice) -> L
     let tiles = u32::try_from(tiles).expect("a product has fewer than 2^32 tiles");
     let kernels =
         if matrices.size == 8 { [&EIGHT, &EIGHT_ACTIVATED] } else { [&SIXTEEN, &SIXTEEN_ACTIVATED] };
-    let scaled = scales(product);
-    let own = [("SCALED", u32::from(scaled)), ("SUBGROUP", matrices.subgroup)];
-    launch_of(kernels, product, &own, scaled.then_some(maxima), tiles)
+    let scaled = scaled(product);
+    let number = match scaled {
+        None => 0,
+        Some(Operand::A) => 1,
+        Some(Operand::B) => 2,
+    };
+    let own = [("SCALED", number), ("SUBGROUP", matrices.subgroup)];
+    launch_of(kernels, product, &own, scaled.map(|_| maxima), tiles)
 }

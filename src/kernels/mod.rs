@@ -32,9 +32,11 @@ pub mod fan_in_sweep;
 pub mod fan_in_top_k;
 pub mod fan_in_update;
 pub mod inverted_index;
+pub mod label_loss;
 pub mod layer_norm;
 pub mod layer_norm_backward;
 pub mod layer_norm_parameters;
+pub mod logits_top_k;
 pub mod loss_sum;
 pub mod matmul;
 pub mod matmul_choice;
@@ -52,10 +54,12 @@ pub mod products;
 pub mod rewire_histogram;
 pub mod rewire_mask;
 pub mod rewire_regrow;
+pub mod row_bias;
 pub mod scale_by;
 pub mod square_sum;
 pub mod storage;
 pub mod token_gradient;
+mod top_k_list;
 pub mod top_k_merge;
 mod vector;
 
@@ -111,9 +115,11 @@ pub const ALL: &[&Kernel] = &[
     &inverted_index::SCAN,
     &inverted_index::OFFSETS,
     &inverted_index::SCATTER,
+    &label_loss::KERNEL,
     &layer_norm::KERNEL,
     &layer_norm_backward::KERNEL,
     &layer_norm_parameters::KERNEL,
+    &logits_top_k::KERNEL,
     &loss_sum::KERNEL,
     &matmul::KERNEL,
     &matmul::ACTIVATED,
@@ -134,6 +140,7 @@ pub const ALL: &[&Kernel] = &[
     &rewire_histogram::KERNEL,
     &rewire_mask::KERNEL,
     &rewire_regrow::KERNEL,
+    &row_bias::KERNEL,
     &scale_by::KERNEL,
     &square_sum::KERNEL,
     &token_gradient::KERNEL,

@@ -53,8 +53,17 @@ pub struct Product<'a> {
     pub c: &'a Slice,
     /// What becomes of the product.
     pub epilogue: Epilogue<'a>,
-    /// `a` is a gradient, whose values may be too small for 16 bits.
-    pub gradient: bool,
+    /// The operand that is a gradient, whose values may be too small for 16 bits.
+    pub gradient: Option<Operand>,
+}
+
+/// One of the two matrices of a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operand {
+    /// The left one.
+    A,
+    /// The right one.
+    B,
 }
 
 /// A way to compute products.
@@ -154,9 +163,15 @@ impl Products {
         let launch = match (self.tiers[product.layout as usize], &self.maxima) {
             (Tier::Tiled { side }, _) => matmul_tiled::launch(side, &product),
             (Tier::Cooperative(matrices), Some(maxima)) => {
-                if matmul_cooperative::scales(&product) {
-                    let [m, _, k] = product.sizes;
-                    recording.launch(matmul_maximum::launch(m * k, product.a, maxima));
+                let [m, n, k] = product.sizes;
+                match matmul_cooperative::scaled(&product) {
+                    Some(Operand::A) => {
+                        recording.launch(matmul_maximum::launch(m * k, product.a, maxima));
+                    }
+                    Some(Operand::B) => {
+                        recording.launch(matmul_maximum::launch(k * n, product.b, maxima));
+                    }
+                    None => {}
                 }
                 matmul_cooperative::launch(matrices, &product, maxima)
             }

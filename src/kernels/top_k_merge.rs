@@ -1,6 +1,6 @@
 //! Merges the best lists of a block's segments: see `shaders/top_k_merge.wgsl`.
 
-use super::fan_in_top_k::{LOWEST, MAX_K, NOTHING, constants, insert};
+use super::top_k_list::{LOWEST, MAX_K, NOTHING, constants, insert};
 use super::workgroups;
 use crate::device::{Access, Kernel, Launch, Slice, TwinCall, words_of};
 

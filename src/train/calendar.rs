@@ -1,7 +1,7 @@
 //! When things happen: steps, epochs, rewirings.
 
 use crate::classifier::Prune;
-use crate::config::{Config, RewireMode, ScheduleKind};
+use crate::config::{Config, HeadKind, RewireMode, ScheduleKind};
 use crate::optimize::rewire_threshold;
 
 /// The counts that a config and a number of documents decide.
@@ -19,6 +19,8 @@ pub struct Calendar {
     pub rewire_interval: u64,
     /// Rewiring ends with this epoch.
     pub rewire_epochs: u32,
+    /// The auxiliary objective ends with this epoch; 0: there is none.
+    pub auxiliary_epochs: u32,
 }
 
 impl Calendar {
@@ -26,7 +28,8 @@ impl Calendar {
     #[must_use]
     pub fn new(config: &Config, documents: usize) -> Self {
         let step_documents = config.train.batch_size * config.train.accumulate;
-        let off = config.rewire.mode == RewireMode::Off;
+        // A dense layer has nothing to rewire.
+        let off = config.rewire.mode == RewireMode::Off || config.classifier.head != HeadKind::FanIn;
         Self {
             documents,
             step_documents,
@@ -34,6 +37,7 @@ impl Calendar {
             epochs: config.train.epochs,
             rewire_interval: if off { 0 } else { config.rewire.interval },
             rewire_epochs: (f64::from(config.train.epochs) * config.rewire.until).floor() as u32,
+            auxiliary_epochs: if config.has_auxiliary() { config.auxiliary.cutoff_epoch } else { 0 },
         }
     }
 
@@ -47,6 +51,12 @@ impl Calendar {
     #[must_use]
     pub fn rewire_steps(&self) -> u64 {
         self.steps_per_epoch * u64::from(self.rewire_epochs)
+    }
+
+    /// Optimizer steps until the auxiliary objective ends, whatever a step accumulates.
+    #[must_use]
+    pub fn auxiliary_steps(&self) -> u64 {
+        self.steps_per_epoch * u64::from(self.auxiliary_epochs)
     }
 
     /// Rewirings of the whole run.

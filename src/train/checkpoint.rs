@@ -16,6 +16,9 @@ pub(super) struct Progress {
     pub(super) step: u64,
     /// Sum of the losses of this epoch's steps, times their documents.
     pub(super) loss_sum: f64,
+    /// The same of the auxiliary losses.
+    #[serde(default)]
+    pub(super) auxiliary_loss_sum: f64,
     /// Documents of this epoch's steps.
     pub(super) documents: u64,
     /// Rewirings, pruned slots and slots pruned again in this epoch.
@@ -32,7 +35,7 @@ const KEY: &str = "progress";
 
 /// Writes a checkpoint beside the one that is there and puts it in its place.
 pub(super) fn save(path: &Path, device: &Device, model: &Model, progress: &Progress) -> Result<()> {
-    let stored = tensors(&*model.encoder, &model.classifier, Content::Checkpoint);
+    let stored = tensors(model, Content::Checkpoint);
     let specs: Vec<TensorSpec> = stored.iter().map(|tensor| tensor.spec.clone()).collect();
     let text = serde_json::to_string(progress).unwrap_or_default();
     let metadata = BTreeMap::from([(KEY.to_owned(), text)]);
@@ -61,9 +64,9 @@ pub(super) fn load(path: &Path, device: &Device, model: &Model, data: &str) -> R
             ),
         ));
     }
-    for tensor in tensors(&*model.encoder, &model.classifier, Content::Checkpoint) {
+    for tensor in tensors(model, Content::Checkpoint) {
         tensor.load(device, &file, path)?;
     }
-    model.classifier.rebuild_inverted(device)?;
+    model.classifier.loaded(device)?;
     Ok(progress)
 }

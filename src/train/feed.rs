@@ -19,6 +19,8 @@ pub struct FeedSizes {
     pub micro_tokens: usize,
     /// (label, document) pairs.
     pub positives: usize,
+    /// (cluster, document) pairs.
+    pub cluster_positives: usize,
     /// Filtered labels of all documents.
     pub filtered: usize,
 }
@@ -36,6 +38,7 @@ impl FeedSizes {
             tokens: all.tokens,
             micro_tokens: max_sizes(split, micro_documents).tokens,
             positives: all.positives,
+            cluster_positives: 0,
             filtered: 0,
         }
     }
@@ -50,6 +53,7 @@ impl FeedSizes {
             tokens: documents * max_tokens,
             micro_tokens: micro_documents * max_tokens,
             positives: 0,
+            cluster_positives: 0,
             filtered: 0,
         }
     }
@@ -63,6 +67,7 @@ impl FeedSizes {
             tokens: self.tokens.max(other.tokens),
             micro_tokens: self.micro_tokens.max(other.micro_tokens),
             positives: self.positives.max(other.positives),
+            cluster_positives: self.cluster_positives.max(other.cluster_positives),
             filtered: self.filtered.max(other.filtered),
         }
     }
@@ -80,6 +85,8 @@ pub struct Fed {
     pub tokens: Vec<PackedTokens>,
     /// For the classifier's training step.
     pub positives: Positives,
+    /// For the auxiliary head's training step, if the batch was given clusters.
+    pub cluster_positives: Option<Positives>,
     /// [B + 1] u32 and the labels that ranking leaves out.
     pub filter: [Slice; 2],
 }
@@ -101,6 +108,7 @@ impl Feed {
         let alone = [
             sizes.tokens,
             2 * sizes.positives,
+            2 * sizes.cluster_positives,
             sizes.documents + 1,
             sizes.filtered,
             sizes.documents * features,
@@ -150,10 +158,12 @@ impl Feed {
                 features: features.clone(),
             })
             .collect();
-        let positives =
-            Positives { count: batch.positives.len(), pairs: place(bytemuck::cast_slice(&batch.positives)) };
+        let mut pairs =
+            |pairs: &[[u32; 2]]| Positives { count: pairs.len(), pairs: place(pairs.as_flattened()) };
+        let positives = pairs(&batch.positives);
+        let cluster_positives = batch.cluster_positives.as_deref().map(pairs);
         let filter = [place(&filter_offsets), place(&filter_labels)];
         recording.upload(&self.buffer, 0, bytes);
-        Fed { tokens, positives, filter }
+        Fed { tokens, positives, cluster_positives, filter }
     }
 }

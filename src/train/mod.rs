@@ -1,27 +1,34 @@
 //! Floor 3: the model put together, the training loop, checkpoints, evaluation and prediction with a run.
 
 mod assess;
+mod auxiliary;
 mod calendar;
 mod checkpoint;
 mod encoder_source;
 mod feed;
+mod heads;
 mod model;
 mod model_folder;
+mod parameter_counts;
 mod plan;
 mod run_folder;
+mod schedules;
 mod sizes;
 mod stored;
 mod text_encoder;
 mod trainer;
 
 pub use assess::{Assessment, assess, propensities};
+pub use auxiliary::{auxiliary_cluster_count, auxiliary_clusters};
 pub use calendar::Calendar;
 pub use encoder_source::{EncoderSource, special_tokens};
 pub use feed::{Fed, Feed, FeedSizes};
-pub use model::{EncoderSizes, Model, ModelSizes, StepOutcome, micro_batch};
+pub use model::{AuxiliarySizes, EncoderSizes, Model, ModelSizes, StepLosses, StepOutcome, micro_batch};
 pub use model_folder::{LoadedModel, ModelInfo, load_model};
+pub use parameter_counts::{ParameterCounts, parameter_counts};
 pub use plan::{Plan, Purpose, megabytes, process_peak, sizes_without_data};
 pub use run_folder::{RunFolder, Start};
+pub use schedules::Schedules;
 pub use sizes::{check_run, model_sizes};
 pub use text_encoder::{TextEncoder, no_text_encoder};
 pub use trainer::{Event, Finished, TrainOptions, train};

@@ -1,18 +1,20 @@
 //! Encoder and classifier put together: one training step, one ranking.
 
 use super::feed::{Fed, Feed, FeedSizes};
-use crate::classifier::{FanIn, FanInOptions, Ranked, Ranker, Step, StepScale};
-use crate::config::{Config, EncoderInit, EncoderKind, Reduction};
+use super::heads::Heads;
+use super::schedules::Schedules;
+use crate::classifier::{Dense, Head, Loss, Ranked, Ranker, Step, StepScale};
+use crate::config::{Config, EncoderInit, EncoderKind, Normalisation, Reduction};
 use crate::data::Batch;
 use crate::device::{Buffer, Device, Recording, Slice, Ticket};
-use crate::encoder::{Bag, BagOptions, Encoder, Features, Pooling, Transformer, TransformerOptions};
-use crate::error::{Error, Result};
+use crate::encoder::{
+    Bag, BagOptions, Encoder, Features, Intermediate, Pooling, Transformer, TransformerOptions,
+};
+use crate::error::Result;
 use crate::kernels::columns_of;
 use crate::kernels::dropout::Dropout;
 use crate::kernels::products::{ProductOptions, Products};
-use crate::kernels::storage::Precision;
 use crate::kernels::{dropout_columns, dropout_columns_backward};
-use crate::optimize::Optimizer;
 use crate::pretrained::Architecture;
 
 /// Losses of steps that are still on their way back.
@@ -37,6 +39,15 @@ pub enum EncoderSizes {
     },
 }
 
+/// What the data decide about an auxiliary head.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AuxiliarySizes {
+    /// Clusters of labels, C.
+    pub clusters: usize,
+    /// Starting bias of the clusters.
+    pub bias_init: f32,
+}
+
 /// What a model must have room for.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelSizes {
@@ -44,6 +55,8 @@ pub struct ModelSizes {
     pub encoder: EncoderSizes,
     /// Labels.
     pub labels: usize,
+    /// The auxiliary head, if there is one.
+    pub auxiliary: Option<AuxiliarySizes>,
     /// Documents of the largest training step; 0 for a model that only ranks.
     pub train_batch: usize,
     /// The largest batch of training and ranking.
@@ -58,21 +71,37 @@ pub struct ModelSizes {
 pub struct Model {
     /// From tokens to features.
     pub encoder: Box<dyn Encoder>,
+    /// Between features and classifier.
+    pub intermediate: Option<Intermediate>,
     /// From features to labels.
-    pub classifier: FanIn,
+    pub classifier: Head,
+    /// From features to clusters of labels, in training.
+    pub auxiliary: Option<Dense>,
     /// Documents that the encoder takes at once.
     pub micro_batch: usize,
     feed: Feed,
     x: Buffer,
     dx: Buffer,
+    /// A ring of pairs: the main loss and the auxiliary one.
     losses: Buffer,
+    heads_kernels: String,
 }
 
 /// A step on its way; the loss comes back later.
 pub struct StepOutcome {
     /// Documents of the step.
     pub documents: usize,
-    loss: Ticket,
+    auxiliary: bool,
+    losses: Ticket,
+}
+
+/// The losses of a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepLosses {
+    /// The main loss, reduced as the config says.
+    pub main: f32,
+    /// The auxiliary loss, while there is one.
+    pub auxiliary: Option<f32>,
 }
 
 /// Documents that the encoder takes at once: all of a step, or one of the batches that it accumulates.
@@ -85,12 +114,21 @@ pub fn micro_batch(config: &Config) -> usize {
 }
 
 impl StepOutcome {
-    /// Waits for the step's loss, reduced as the config says.
+    /// Waits for the step's main loss, reduced as the config says.
     ///
     /// # Errors
     /// [`crate::Error::Device`] when the device is lost.
     pub fn loss(self, device: &Device) -> Result<f32> {
-        Ok(bytemuck::pod_read_unaligned(&device.collect(self.loss)?))
+        Ok(self.losses(device)?.main)
+    }
+
+    /// Waits for the step's losses.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] when the device is lost.
+    pub fn losses(self, device: &Device) -> Result<StepLosses> {
+        let [main, auxiliary] = bytemuck::pod_read_unaligned(&device.collect(self.losses)?);
+        Ok(StepLosses { main, auxiliary: self.auxiliary.then_some(auxiliary) })
     }
 }
 
@@ -100,7 +138,7 @@ impl Model {
     /// # Errors
     /// [`crate::Error::Config`] for values that cannot work together; [`crate::Error::Device`] when it does not fit.
     pub fn new(device: &Device, config: &Config, sizes: ModelSizes) -> Result<Self> {
-        Self::build(device, config, sizes, FanIn::new)
+        Self::build(device, config, sizes, true)
     }
 
     /// Allocates a model whose classifier is to be filled from a file.
@@ -108,47 +146,35 @@ impl Model {
     /// # Errors
     /// As [`Model::new`].
     pub fn allocate(device: &Device, config: &Config, sizes: ModelSizes) -> Result<Self> {
-        Self::build(device, config, sizes, FanIn::allocate)
+        Self::build(device, config, sizes, false)
     }
 
-    fn build(
-        device: &Device,
-        config: &Config,
-        sizes: ModelSizes,
-        classifier: fn(&Device, FanInOptions) -> Result<FanIn>,
-    ) -> Result<Self> {
+    fn build(device: &Device, config: &Config, sizes: ModelSizes, start: bool) -> Result<Self> {
         let encoder = build_encoder(device, config, sizes)?;
         let features = encoder.features();
-        if config.classifier.fan_in > features {
-            let (fan_in, key) = (config.classifier.fan_in, "classifier.fan_in");
-            let message = format!("{fan_in} is more than the {features} features that the encoder gives");
-            return Err(Error::config(key, message));
-        }
-        let options = FanInOptions {
-            labels: sizes.labels,
-            features,
-            fan_in: config.classifier.fan_in,
-            group: 1,
-            max_batch: sizes.train_batch.max(1),
-            rule: config.optimizer.classifier.optimizer(1).rule,
-            precision: Precision { weights: config.classifier.weights, moments: config.classifier.moments },
-            train_bias: config.classifier.bias,
-            init_scale: config.classifier.init_scale as f32,
-            bias_init: sizes.bias_init,
-            seed: config.train.seed,
-            max_block_rows: sizes.max_block_rows,
-        };
+        let heads = Heads::build(device, config, sizes, features, start)?;
         let feature_width = if let EncoderSizes::Features(width) = sizes.encoder { width } else { 0 };
+        let cluster_positives = if heads.auxiliary.is_some() { sizes.feed.positives } else { 0 };
         let bytes = (features * columns_of(sizes.feed.documents) * 4) as u64;
         Ok(Self {
-            classifier: classifier(device, options)?,
+            intermediate: heads.intermediate,
+            classifier: heads.classifier,
+            auxiliary: heads.auxiliary,
+            heads_kernels: heads.chosen_kernels,
             encoder,
             micro_batch: micro_batch(config),
-            feed: Feed::new(device, sizes.feed, feature_width)?,
+            feed: Feed::new(device, FeedSizes { cluster_positives, ..sizes.feed }, feature_width)?,
             x: device.allocate("features", bytes)?,
             dx: device.allocate("gradient of the features", bytes)?,
-            losses: device.allocate("losses", (LOSS_RING * 4) as u64)?,
+            losses: device.allocate("losses", (LOSS_RING * 8) as u64)?,
         })
+    }
+
+    /// Which variants of its kernels were chosen on this device; empty where there is no choice. All parts choose alike.
+    #[must_use]
+    pub fn chosen_kernels(&self) -> String {
+        let encoder = self.encoder.chosen_kernels();
+        if encoder.is_empty() { self.heads_kernels.clone() } else { encoder }
     }
 
     /// x [D, columns] of a batch of this size: the front of the buffer.
@@ -160,70 +186,105 @@ impl Model {
     ///
     /// # Errors
     /// [`crate::Error::Device`] when the device fails.
+    ///
+    /// # Panics
+    /// When the step has an auxiliary objective and the batch was not given clusters (see [`Batch::find_clusters`]).
     pub fn train_step(
         &self,
         device: &Device,
         config: &Config,
-        [encoder_optimizer, classifier_optimizer]: [&Optimizer; 2],
+        schedules: &Schedules,
         batch: &Batch,
         step: u64,
     ) -> Result<StepOutcome> {
         let mut recording = Recording::new();
-        let fed = self.feed.record(&mut recording, batch, &|_| Vec::new());
-        let features = self.encoder.features();
-        let (x, dx) = (self.columns(&self.x, batch.len()), self.columns(&self.dx, batch.len()));
+        let recording = &mut recording;
+        let fed = self.feed.record(recording, batch, &|_| Vec::new());
+        let (documents, features) = (batch.len(), self.encoder.features());
+        let (x, dx) = (self.columns(&self.x, documents), self.columns(&self.dx, documents));
         let dropout = Dropout {
             probability: config.encoder.dropout as f32,
             seed: config.train.seed,
             step: step as u32,
             stream: 0,
         };
-        let pooled = self.encoder.forward(&mut recording, &fed.tokens, Some(step));
-        recording.launch(dropout_columns::launch(batch.len(), features, dropout, &pooled, &x));
-
-        let place = (step % LOSS_RING as u64) as usize;
-        let loss_slot = self.losses.range((place * 4) as u64, 4);
+        let pooled = self.encoder.forward(recording, &fed.tokens, Some(step));
+        recording.launch(dropout_columns::launch(documents, features, dropout, &pooled, &x));
         recording.clear(dx.clone());
-        recording.clear(loss_slot.clone());
-        let scale = self.scale(config, batch.len());
-        let step_of_classifier = Step {
-            batch: batch.len(),
+        let place = 2 * (step % LOSS_RING as u64) as usize;
+        let loss_slots = self.losses.range((place * 4) as u64, 8);
+        recording.clear(loss_slots.clone());
+
+        let auxiliary = self.auxiliary.as_ref().zip(schedules.auxiliary_weight(step));
+        let main_share = 1.0 - auxiliary.map_or(0.0, |(_, weight)| weight);
+        let dfeatures = self.encoder.feature_gradient();
+        let (seen, dseen) = match &self.intermediate {
+            Some(layer) => {
+                let dseen = layer.output_gradient(documents);
+                recording.clear(dseen.clone());
+                (layer.record_forward(recording, documents, &x), dseen)
+            }
+            None => (x.clone(), dx.clone()),
+        };
+        let scale = self.scale(config, documents);
+        let classifier_step = Step {
+            batch: documents,
             loss: config.classifier.loss,
-            scale: StepScale { gradient: scale, loss: scale, place },
+            scale: StepScale { gradient: (scale * main_share) as f32, loss: scale as f32, place },
             step,
-            rates: classifier_optimizer.rates(step),
+            rates: schedules.classifier.rates(step),
             positives: &fed.positives,
-            x: &x,
-            dx: &dx,
+            x: &seen,
+            dx: &dseen,
             losses: &self.losses.whole(),
         };
-        self.classifier.record_step(&mut recording, &step_of_classifier);
-
-        if let Some(dfeatures) = self.encoder.feature_gradient() {
-            recording.launch(dropout_columns_backward::launch(
-                batch.len(),
-                features,
-                dropout,
-                &dx,
-                &dfeatures,
-            ));
-            self.encoder.backward(&mut recording, &fed.tokens, step);
-            self.encoder.update(&mut recording, &fed.tokens, encoder_optimizer.rates(step));
+        self.classifier.record_step(recording, &classifier_step);
+        if let Some(layer) = &self.intermediate {
+            layer.record_backward(recording, documents, &x, dfeatures.as_ref().map(|_| &dx));
+            layer.record_update(recording, documents, schedules.intermediate.rates(step));
         }
-        let loss = recording.read_back(&loss_slot);
-        device.submit(recording)?;
-        Ok(StepOutcome { documents: batch.len(), loss })
+        if let Some((head, weight)) = auxiliary {
+            let scale = self.auxiliary_scale(config, documents, head);
+            let auxiliary_step = Step {
+                loss: Loss::Bce,
+                scale: StepScale { gradient: (scale * weight) as f32, loss: scale as f32, place: place + 1 },
+                rates: schedules.auxiliary.rates(step),
+                positives: fed.cluster_positives.as_ref().expect("the batch was given clusters"),
+                x: &x,
+                dx: &dx,
+                ..classifier_step
+            };
+            head.record_step(recording, &auxiliary_step);
+        }
+
+        if let Some(dfeatures) = dfeatures {
+            let launch = dropout_columns_backward::launch(documents, features, dropout, &dx, &dfeatures);
+            recording.launch(launch);
+            self.encoder.backward(recording, &fed.tokens, step);
+            self.encoder.update(recording, &fed.tokens, schedules.encoder.rates(step));
+        }
+        let losses = recording.read_back(&loss_slots);
+        device.submit(std::mem::take(recording))?;
+        Ok(StepOutcome { documents, auxiliary: auxiliary.is_some(), losses })
     }
 
     /// What the reduction multiplies the sum of all losses with.
-    fn scale(&self, config: &Config, batch: usize) -> f32 {
-        let labels = self.classifier.options.labels as f64;
+    fn scale(&self, config: &Config, batch: usize) -> f64 {
+        let labels = self.classifier.labels() as f64;
         let micro_batches = batch.div_ceil(config.train.batch_size) as f64;
-        (1.0 / match config.classifier.reduction {
+        1.0 / match config.classifier.reduction {
             Reduction::DocumentMean => batch as f64,
             Reduction::Sum => micro_batches,
             Reduction::Mean => batch as f64 * labels,
-        }) as f32
+        }
+    }
+
+    /// What the sum of all auxiliary losses is multiplied with.
+    fn auxiliary_scale(&self, config: &Config, batch: usize, head: &Dense) -> f64 {
+        match config.auxiliary.normalisation {
+            Normalisation::PerDocument => self.scale(config, batch),
+            Normalisation::Mean => 1.0 / (batch as f64 * head.options.labels as f64),
+        }
     }
 
     /// Ranks the labels of a batch; `filter` gives the labels to leave out for a document of the batch.
@@ -243,14 +304,18 @@ impl Model {
         let pooled = self.encoder.forward(&mut recording, &tokens, None);
         let features = self.encoder.features();
         recording.launch(dropout_columns::launch(batch.len(), features, Dropout::OFF, &pooled, &x));
-        let [offsets, labels] = filter.each_ref();
-        let ranked = ranker.record(&mut recording, &self.classifier, batch.len(), &x, [offsets, labels]);
+        let seen = match &self.intermediate {
+            Some(layer) => layer.record_forward(&mut recording, batch.len(), &x),
+            None => x,
+        };
+        let filter = filter.each_ref();
+        let ranked = ranker.record(&mut recording, &self.classifier, batch.len(), &seen, filter);
         device.submit(recording)?;
         Ok(ranked)
     }
 }
 
-fn product_options(config: &Config) -> ProductOptions {
+pub(super) fn product_options(config: &Config) -> ProductOptions {
     let names = config.train.kernels_off.split(',').map(str::trim).filter(|name| !name.is_empty());
     ProductOptions {
         off: names.map(str::to_owned).collect(),

@@ -9,7 +9,8 @@ use super::encoder_source::{check_tokenizer, special_tokens};
 use super::feed::FeedSizes;
 use super::model::{EncoderSizes, Model, ModelSizes};
 use super::stored::{Content, tensors};
-use crate::config::Config;
+use crate::classifier::{FanIn, FanInOptions};
+use crate::config::{Config, IntermediateActivation};
 use crate::data::{LabelMap, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -40,6 +41,9 @@ pub struct ModelInfo {
 struct Description {
     format: String,
     encoder: serde_json::Value,
+    /// None: the classifier sees the encoder's features.
+    #[serde(default)]
+    intermediate: Option<IntermediateDescription>,
     classifier: ClassifierDescription,
     tokenizer: TokenizerDescription,
     train_documents: u64,
@@ -48,9 +52,17 @@ struct Description {
 }
 
 #[derive(Serialize, Deserialize)]
+struct IntermediateDescription {
+    width: usize,
+    activation: IntermediateActivation,
+}
+
+#[derive(Serialize, Deserialize)]
 struct ClassifierDescription {
     labels: usize,
+    /// Connections of a label; all features where there are no indices.
     fan_in: usize,
+    /// What it sees: the features of the encoder, or the outputs of the intermediate layer.
     features: usize,
 }
 
@@ -68,10 +80,14 @@ pub(super) fn write_description(folder: &Path, model: &Model, info: &ModelInfo) 
     let description = Description {
         format: FORMAT.into(),
         encoder: model.encoder.describe(),
+        intermediate: model.intermediate.as_ref().map(|layer| IntermediateDescription {
+            width: layer.width(),
+            activation: info.config.intermediate.activation,
+        }),
         classifier: ClassifierDescription {
             labels: info.labels.len(),
-            fan_in: info.config.classifier.fan_in,
-            features: model.encoder.features(),
+            fan_in: model.classifier.connections(),
+            features: model.classifier.features(),
         },
         tokenizer: TokenizerDescription {
             max_tokens: info.config.data.max_tokens,
@@ -94,7 +110,7 @@ pub(super) fn write_description(folder: &Path, model: &Model, info: &ModelInfo) 
 /// Writes the tensors, beside the file that is there, and puts them in its place.
 pub(super) fn write_weights(folder: &Path, device: &Device, model: &Model, info: &ModelInfo) -> Result<()> {
     let path = folder.join(MODEL_FILE);
-    let stored = tensors(&*model.encoder, &model.classifier, Content::Model);
+    let stored = tensors(model, Content::Model);
     let mut specs: Vec<TensorSpec> = stored.iter().map(|tensor| tensor.spec.clone()).collect();
     specs.push(TensorSpec::new("labels.train_frequency", Dtype::U32, vec![info.labels.len()]));
     let metadata = BTreeMap::from([("format".to_owned(), FORMAT.to_owned())]);
@@ -147,7 +163,8 @@ impl Described {
 /// The same config with optimizers that keep no states.
 pub(super) fn without_states(config: &Config) -> Config {
     let mut lean = config.clone();
-    for optimizer in [&mut lean.optimizer.encoder, &mut lean.optimizer.classifier] {
+    let o = &mut lean.optimizer;
+    for optimizer in [&mut o.encoder, &mut o.intermediate, &mut o.classifier] {
         optimizer.kind = crate::config::OptimizerKind::Sgd;
         optimizer.momentum = 0.0;
     }
@@ -180,6 +197,7 @@ pub fn load_model(
     let sizes = ModelSizes {
         encoder,
         labels: labels.len(),
+        auxiliary: None,
         train_batch: 0,
         feed: sizes(&config, &tokenizer)?,
         bias_init: 0.0,
@@ -187,10 +205,12 @@ pub fn load_model(
     };
     // Ranking needs no states: without them a model takes a third of the memory of its training.
     let model = Model::allocate(device, &without_states(&config), sizes)?;
-    for tensor in tensors(&*model.encoder, &model.classifier, Content::Model) {
+    for tensor in tensors(&model, Content::Model) {
         tensor.load(device, &file, &folder.join(MODEL_FILE))?;
     }
-    check_indices(&file, folder, config.classifier.fan_in, labels.len(), model.encoder.features())?;
+    if let Some(layer) = model.classifier.fan_in() {
+        check_indices(&file, folder, layer)?;
+    }
     let train_frequency = file.u32s("labels.train_frequency", &[labels.len()])?;
     let info = ModelInfo {
         config,
@@ -204,13 +224,8 @@ pub fn load_model(
 }
 
 /// Kernels trust indices; a file from elsewhere may hold any.
-fn check_indices(
-    file: &TensorFile,
-    folder: &Path,
-    fan_in: usize,
-    labels: usize,
-    features: usize,
-) -> Result<()> {
+fn check_indices(file: &TensorFile, folder: &Path, layer: &FanIn) -> Result<()> {
+    let FanInOptions { labels, fan_in, features, .. } = layer.options;
     let indices = file.u16s("classifier.indices", &[labels, fan_in])?;
     match indices.iter().find(|index| usize::from(**index) >= features) {
         Some(index) => Err(Error::artefact(

@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 
+use super::auxiliary::{auxiliary_cluster_count, auxiliary_sizes};
 use super::calendar::Calendar;
 use super::feed::FeedSizes;
 use super::model::{EncoderSizes, Model, ModelSizes, micro_batch};
@@ -20,7 +21,7 @@ pub struct Plan {
     pub device: String,
     /// Labels, L.
     pub labels: usize,
-    /// Connections of a label, F.
+    /// Connections of a label: F, or all features of a dense classifier.
     pub fan_in: usize,
     /// Bytes of a label's weights, indices, bias and optimizer states.
     pub bytes_per_label: f64,
@@ -44,7 +45,7 @@ pub struct Purpose {
 }
 
 /// Which buffers belong to which purpose, by the beginning of their name; the last takes the rest.
-const PURPOSES: [(&str, &[&str]); 6] = [
+const PURPOSES: [(&str, &[&str]); 7] = [
     ("classifier weights, indices, biases", &["classifier weights", "classifier indices", "classifier bias"]),
     (
         "classifier optimizer states, rewiring, inverted index",
@@ -79,6 +80,16 @@ const PURPOSES: [(&str, &[&str]); 6] = [
             "encoder's features",
         ],
     ),
+    (
+        "intermediate layer and auxiliary head, with their states",
+        &[
+            "intermediate ",
+            "intermediate.",
+            "first moment of intermediate",
+            "second moment of intermediate",
+            "auxiliary ",
+        ],
+    ),
     ("workspace: inputs, features, ranking", &[""]),
 ];
 
@@ -108,7 +119,7 @@ impl Plan {
         Ok(Self {
             device: device.name().to_owned(),
             labels: sizes.labels,
-            fan_in: config.classifier.fan_in,
+            fan_in: model.classifier.connections(),
             bytes_per_label: label_bytes as f64 / sizes.labels as f64,
             purposes: purposes.to_vec(),
             max_buffer_bytes: device.max_buffer_bytes(),
@@ -145,6 +156,9 @@ impl Plan {
             "classifier weights, indices, biases" => "set a smaller classifier.fan_in",
             "encoder parameters" | "encoder optimizer states" => {
                 "set a smaller encoder (vocabulary, dim, layers), freeze a part, or optimizer.encoder.kind = \"sgd\""
+            }
+            "intermediate layer and auxiliary head, with their states" => {
+                "set a smaller intermediate.width or a larger auxiliary.cluster_size"
             }
             "encoder activations and gradients" => {
                 "set encoder.recompute = true, or a smaller train.batch_size with more train.accumulate"
@@ -222,20 +236,23 @@ fn kibibytes(file: &str, key: &str) -> Option<u64> {
 
 /// The sizes of a run whose data are not there: as many tokens in a document as the config allows, and
 /// `labels_per_document` labels.
-#[must_use]
+///
+/// # Errors
+/// As [`auxiliary_cluster_count`].
 pub fn sizes_without_data(
     config: &Config,
     encoder: EncoderSizes,
     labels: usize,
     documents: usize,
     labels_per_document: usize,
-) -> ModelSizes {
+) -> Result<ModelSizes> {
     let calendar = Calendar::new(config, documents);
     let train_batch = calendar.step_documents.min(documents);
     let batch = train_batch.max(config.evaluate.batch_size.min(documents));
-    ModelSizes {
+    Ok(ModelSizes {
         encoder,
         labels,
+        auxiliary: auxiliary_sizes(auxiliary_cluster_count(config, labels)?, labels_per_document as f64),
         train_batch,
         feed: FeedSizes {
             positives: batch * labels_per_document,
@@ -243,7 +260,7 @@ pub fn sizes_without_data(
         },
         bias_init: 0.0,
         max_block_rows: 0,
-    }
+    })
 }
 
 #[cfg(test)]
@@ -263,8 +280,10 @@ mod tests {
             "batch inputs",
             "gradient of encoder.norm.bias",
             "queries",
+            "auxiliary bias first moment",
+            "second moment of intermediate.weight",
         ];
-        assert_eq!(names.map(purpose_of), [0, 0, 1, 1, 2, 3, 5, 4, 4]);
+        assert_eq!(names.map(purpose_of), [0, 0, 1, 1, 2, 3, 6, 4, 4, 5, 5]);
     }
 
     /// Counted by hand: SGD keeps no states, so a label has F weights of 4 bytes, F indices of 2, a bias, and a bit
@@ -274,7 +293,8 @@ mod tests {
         let settings = ["optimizer.classifier.kind=sgd", "classifier.fan_in=32", "encoder.dim=64"];
         let config = Config::with_settings(&settings.map(str::to_owned)).unwrap();
         let device = Device::cpu(DeviceOptions::default()).unwrap();
-        let sizes = sizes_without_data(&config, EncoderSizes::Bag { vocabulary: 500 }, 1000, 10_000, 3);
+        let sizes =
+            sizes_without_data(&config, EncoderSizes::Bag { vocabulary: 500 }, 1000, 10_000, 3).unwrap();
         let plan = Plan::new(&device, &config, sizes).unwrap();
         // States that the rule does not have still take 16 bytes, four of them.
         assert_eq!(plan.purposes[0].bytes + plan.purposes[1].bytes, 1000 * (32 * 6 + 4 + 4) + 4 * 16);
@@ -289,7 +309,7 @@ mod tests {
     fn the_plan_is_what_the_model_takes() {
         let config = Config::with_settings(&["encoder.dim=32".to_owned()]).unwrap();
         let device = Device::cpu(DeviceOptions::default()).unwrap();
-        let sizes = sizes_without_data(&config, EncoderSizes::Bag { vocabulary: 200 }, 300, 1000, 3);
+        let sizes = sizes_without_data(&config, EncoderSizes::Bag { vocabulary: 200 }, 300, 1000, 3).unwrap();
         let plan = Plan::new(&device, &config, sizes).unwrap();
         let model = Model::new(&device, &config, sizes).unwrap();
         let _ranker = Ranker::new(&device, &model.classifier, DEPTH, config.evaluate.batch_size).unwrap();

@@ -1,5 +1,6 @@
 //! From config and data set to the sizes of the model and of its inputs.
 
+use super::auxiliary::{auxiliary_clusters, auxiliary_sizes};
 use super::calendar::Calendar;
 use super::encoder_source::{EncoderSource, check_tokenizer};
 use super::feed::FeedSizes;
@@ -24,7 +25,8 @@ pub fn check_run(device: &Device, config: &Config, source: &EncoderSource, datas
 /// The sizes of the model of a run.
 ///
 /// # Errors
-/// [`Error::Config`] when the split to evaluate on is not there, or data and encoder do not belong together.
+/// [`Error::Config`] when the split to evaluate on is not there, or data and encoder do not belong together; as
+/// [`auxiliary_clusters`].
 pub fn model_sizes(
     config: &Config,
     source: &EncoderSource,
@@ -43,9 +45,11 @@ pub fn model_sizes(
     let calendar = Calendar::new(config, dataset.train.len());
     let labels = dataset.labels.len();
     let per_document = dataset.train.all_labels().len() as f64 / dataset.train.len().max(1) as f64;
+    let clusters = if config.has_auxiliary() { auxiliary_clusters(config, dataset)?.count() } else { 0 };
     Ok(ModelSizes {
         encoder,
         labels,
+        auxiliary: auxiliary_sizes(clusters, per_document),
         train_batch: calendar.step_documents.min(dataset.train.len()),
         feed: feed_sizes(config, dataset, &calendar, evaluated_split(config, dataset)?),
         bias_init: config.classifier.bias_init.value(config.classifier.loss, labels, per_document) as f32,

@@ -3,14 +3,16 @@
 use std::io::Write;
 use std::path::Path;
 
-use crate::classifier::FanIn;
+use super::model::Model;
+use crate::classifier::{Dense, DenseBlock, FanIn, Head, LabelBlock};
 use crate::device::{Buffer, Device};
-use crate::encoder::Encoder;
+use crate::encoder::{Encoder, Parameter};
 use crate::error::{Error, Result};
 use crate::files::{Dtype, TensorFile, TensorSpec};
 use crate::kernels::index_words;
 use crate::kernels::rewire_mask::mask_words;
 use crate::kernels::storage::Storage;
+use crate::optimize::Rule;
 
 /// Bytes that are read from the device at once.
 const PIECE: usize = 32 << 20;
@@ -35,6 +37,13 @@ impl Stored {
             row_bytes: 4,
             stride: 4,
         }
+    }
+
+    /// [L, width] of f32, a row a label, or \[L\] without a width.
+    fn per_label(name: String, labels: usize, width: Option<usize>, parts: Vec<(Buffer, usize)>) -> Self {
+        let row_bytes = width.unwrap_or(1) * 4;
+        let shape: Vec<usize> = [labels].into_iter().chain(width).collect();
+        Self { spec: TensorSpec::new(&name, Dtype::F32, shape), parts, row_bytes, stride: row_bytes }
     }
 
     /// Writes the tensor's bytes.
@@ -118,14 +127,18 @@ pub(super) enum Content {
 
 /// The tensors of the encoder, in the order of the file.
 pub(super) fn encoder_tensors(encoder: &dyn Encoder, content: Content) -> Vec<Stored> {
+    parameter_tensors(encoder.parameters(), encoder.rule(), content)
+}
+
+fn parameter_tensors(parameters: &[Parameter], rule: Rule, content: Content) -> Vec<Stored> {
     let mut out = Vec::new();
-    for tensor in encoder.parameters() {
+    for tensor in parameters {
         out.push(Stored::whole(&tensor.name, &tensor.shape, &tensor.values));
         for (number, (buffer, name)) in
             [(&tensor.first, "first"), (&tensor.second, "second")].into_iter().enumerate()
         {
             // What is frozen has no states, whatever the rule.
-            let has = encoder.rule().states() > number && buffer.bytes() >= (tensor.len() * 4) as u64;
+            let has = rule.states() > number && buffer.bytes() >= (tensor.len() * 4) as u64;
             if content == Content::Checkpoint && has {
                 out.push(Stored::whole(&format!("{}.{name}", tensor.name), &tensor.shape, buffer));
             }
@@ -144,59 +157,93 @@ fn dtype(storage: Storage) -> Dtype {
     }
 }
 
-/// The tensors of encoder and classifier, in the order of the file.
-pub(super) fn tensors(encoder: &dyn Encoder, classifier: &FanIn, content: Content) -> Vec<Stored> {
-    let all = content == Content::Checkpoint;
-    let states = if all { classifier.options.rule.states() } else { 0 };
-    let mut out = encoder_tensors(encoder, content);
-    let o = &classifier.options;
+/// The tensors of a model, in the order of the file. The auxiliary head is there for training alone.
+pub(super) fn tensors(model: &Model, content: Content) -> Vec<Stored> {
+    let mut out = encoder_tensors(&*model.encoder, content);
+    if let Some(layer) = &model.intermediate {
+        out.extend(parameter_tensors(layer.parameters(), layer.rule(), content));
+    }
+    match &model.classifier {
+        Head::FanIn(layer) => out.extend(fan_in_tensors(layer, content)),
+        Head::Dense(layer) => out.extend(dense_tensors(layer, content)),
+    }
+    if let Some(head) = &model.auxiliary
+        && content == Content::Checkpoint
+    {
+        out.extend(dense_tensors(head, content));
+    }
+    out
+}
+
+fn states(rule: Rule, content: Content) -> usize {
+    if content == Content::Checkpoint { rule.states() } else { 0 }
+}
+
+fn dense_tensors(layer: &Dense, content: Content) -> Vec<Stored> {
+    let o = &layer.options;
+    let per_label = |name: &str, width: Option<usize>, buffer: fn(&DenseBlock) -> &Buffer| {
+        let parts = layer.blocks.iter().map(|block| (buffer(block).clone(), block.shape.rows)).collect();
+        Stored::per_label(format!("{}.{name}", o.role.name()), o.labels, width, parts)
+    };
+    let width = Some(o.features);
+    let mut out = vec![
+        per_label("weights", width, |block| &block.weights),
+        per_label("bias", None, |block| &block.bias),
+    ];
+    let states = states(o.rule, content);
+    if states >= 1 {
+        out.push(per_label("weights.first", width, |block| &block.first));
+        out.push(per_label("bias.first", None, |block| &block.bias_first));
+    }
+    if states >= 2 {
+        out.push(per_label("weights.second", width, |block| &block.second));
+        out.push(per_label("bias.second", None, |block| &block.bias_second));
+    }
+    out
+}
+
+fn fan_in_tensors(layer: &FanIn, content: Content) -> Vec<Stored> {
+    let o = &layer.options;
     let index_rows = o.labels.div_ceil(o.group);
-    let rows_of = |buffer: fn(&crate::classifier::LabelBlock) -> &Buffer| {
-        let blocks = classifier.blocks.iter();
-        blocks.map(|block| (buffer(block).clone(), block.shape.rows)).collect::<Vec<_>>()
+    let rows_of = |buffer: fn(&LabelBlock) -> &Buffer| {
+        layer.blocks.iter().map(|block| (buffer(block).clone(), block.shape.rows)).collect()
     };
-    let per_connection = |name: &str, storage: Storage, words: usize, parts| Stored {
-        spec: TensorSpec::new(name, dtype(storage), vec![o.labels, o.fan_in]),
-        parts,
-        row_bytes: o.fan_in * storage.bytes(),
-        stride: words * 4,
+    let per_label = |name: &str, buffer: fn(&LabelBlock) -> &Buffer| {
+        Stored::per_label(format!("classifier.{name}"), o.labels, None, rows_of(buffer))
     };
-    let per_label = |name: &str, parts| Stored {
-        spec: TensorSpec::new(name, Dtype::F32, vec![o.labels]),
-        parts,
-        row_bytes: 4,
-        stride: 4,
-    };
-    let weight_words = o.precision.weight_words(o.fan_in);
-    let weights = rows_of(|block| &block.weights);
-    out.push(per_connection("classifier.weights", o.precision.weights, weight_words, weights));
+    let per_connection =
+        |name: &str, storage: Storage, words: usize, buffer: fn(&LabelBlock) -> &Buffer| Stored {
+            spec: TensorSpec::new(format!("classifier.{name}"), dtype(storage), vec![o.labels, o.fan_in]),
+            parts: rows_of(buffer),
+            row_bytes: o.fan_in * storage.bytes(),
+            stride: words * 4,
+        };
+    let words = o.precision.weight_words(o.fan_in);
+    let mut out = vec![per_connection("weights", o.precision.weights, words, |block| &block.weights)];
     out.push(Stored {
         spec: TensorSpec::new("classifier.indices", Dtype::U16, vec![index_rows, o.fan_in]),
-        parts: classifier
-            .blocks
-            .iter()
-            .map(|block| (block.indices.clone(), block.shape.index_rows()))
-            .collect(),
+        parts: layer.blocks.iter().map(|block| (block.indices.clone(), block.shape.index_rows())).collect(),
         row_bytes: o.fan_in * 2,
         stride: index_words(o.fan_in) * 4,
     });
-    out.push(per_label("classifier.bias", rows_of(|block| &block.bias)));
-    let moments = |name: &str, parts| {
-        per_connection(name, o.precision.moments, o.precision.moment_words(o.fan_in), parts)
+    out.push(per_label("bias", |block| &block.bias));
+    let states = states(o.rule, content);
+    let moments = |name: &str, buffer| {
+        per_connection(name, o.precision.moments, o.precision.moment_words(o.fan_in), buffer)
     };
     if states >= 1 {
-        out.push(moments("classifier.weights.first", rows_of(|block| &block.first)));
-        out.push(per_label("classifier.bias.first", rows_of(|block| &block.bias_first)));
+        out.push(moments("weights.first", |block| &block.first));
+        out.push(per_label("bias.first", |block| &block.bias_first));
     }
     if states >= 2 {
-        out.push(moments("classifier.weights.second", rows_of(|block| &block.second)));
-        out.push(per_label("classifier.bias.second", rows_of(|block| &block.bias_second)));
+        out.push(moments("weights.second", |block| &block.second));
+        out.push(per_label("bias.second", |block| &block.bias_second));
     }
-    if all {
+    if content == Content::Checkpoint {
         let words = mask_words(o.fan_in);
         out.push(Stored {
             spec: TensorSpec::new("classifier.regrown", Dtype::U32, vec![index_rows, words]),
-            parts: classifier
+            parts: layer
                 .blocks
                 .iter()
                 .map(|block| (block.regrown.clone(), block.shape.index_rows()))

@@ -80,8 +80,15 @@ impl TextEncoder {
     ) -> Result<Self> {
         let micro_batch = micro_batch(config).min(batch);
         let feed = FeedSizes::of_documents(batch, micro_batch, tokenizer.max_tokens());
-        let sizes =
-            ModelSizes { encoder, labels: 0, train_batch: 0, feed, bias_init: 0.0, max_block_rows: 0 };
+        let sizes = ModelSizes {
+            encoder,
+            labels: 0,
+            auxiliary: None,
+            train_batch: 0,
+            feed,
+            bias_init: 0.0,
+            max_block_rows: 0,
+        };
         Ok(Self {
             encoder: build_encoder(device, &without_states(config), sizes)?,
             feed: Feed::new(device, feed, 0)?,

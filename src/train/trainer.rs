@@ -8,6 +8,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::assess::{Assessment, assess, propensities};
+use super::auxiliary::auxiliary_clusters;
 use super::calendar::Calendar;
 use super::checkpoint::{self, Progress};
 use super::encoder_source::EncoderSource;
@@ -15,14 +16,14 @@ use super::model::{Model, StepOutcome};
 use super::model_folder::{ModelInfo, write_description, write_weights};
 use super::plan::Plan;
 use super::run_folder::RunFolder;
+use super::schedules::Schedules;
 use super::sizes::{evaluated_split, model_sizes};
 use crate::classifier::{Regrow, RewireCounts};
 use crate::config::{Config, RewireInit};
-use crate::data::{Batch, Dataset, epoch_order, label_frequencies};
+use crate::data::{Batch, Dataset, LabelClusters, epoch_order, label_frequencies};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::evaluate::{Filter, Metrics};
-use crate::optimize::Optimizer;
 
 /// Steps that may be on their way before their losses are waited for.
 const STEPS_IN_FLIGHT: usize = 2;
@@ -119,7 +120,9 @@ struct Spent {
 struct Trainer<'a> {
     o: TrainOptions<'a>,
     calendar: Calendar,
-    optimizers: [Optimizer; 2],
+    schedules: Schedules,
+    /// Of the auxiliary objective, if there is one.
+    clusters: Option<LabelClusters>,
     model: Model,
     info: ModelInfo,
     progress: Progress,
@@ -149,8 +152,8 @@ impl<'a> Trainer<'a> {
     fn new(o: TrainOptions<'a>) -> Result<Self> {
         let (config, dataset) = (o.config, o.dataset);
         let calendar = Calendar::new(config, dataset.train.len());
-        let optimizers = [&config.optimizer.encoder, &config.optimizer.classifier]
-            .map(|section| section.optimizer(calendar.total_steps()));
+        let schedules = Schedules::new(config, &calendar);
+        let clusters = if config.has_auxiliary() { Some(auxiliary_clusters(config, dataset)?) } else { None };
         let labels = dataset.labels.len();
         let vocabulary = dataset.tokenizer.vocabulary() as usize;
         let evaluated = evaluated_split(config, dataset)?;
@@ -183,7 +186,7 @@ impl<'a> Trainer<'a> {
             o.encoder.load(o.device, config, model.encoder.parameters())?;
         }
         o.folder.cut_log(progress.log_lines)?;
-        o.folder.write_device(o.device.name(), &model.encoder.chosen_kernels())?;
+        o.folder.write_device(o.device.name(), &model.chosen_kernels())?;
         write_description(&o.folder.last_model(), &model, &info)?;
         let filter = if config.evaluate.filter && matches!(evaluated, Some((_, "test"))) {
             Filter::new(dataset.filter.clone())
@@ -192,7 +195,8 @@ impl<'a> Trainer<'a> {
         };
         Ok(Self {
             calendar,
-            optimizers,
+            schedules,
+            clusters,
             model,
             info,
             progress,
@@ -233,11 +237,15 @@ impl<'a> Trainer<'a> {
                     self.o.folder.path().display()
                 )));
             }
-            let batch = Batch::assemble(&dataset.train, documents, self.model.micro_batch);
-            let [encoder, classifier] = self.optimizers.each_ref();
+            let mut batch = Batch::assemble(&dataset.train, documents, self.model.micro_batch);
             let step = self.progress.step;
+            if let Some(clusters) = &self.clusters
+                && self.schedules.auxiliary_weight(step).is_some()
+            {
+                batch.find_clusters(clusters);
+            }
             let outcome =
-                self.model.train_step(self.o.device, self.o.config, [encoder, classifier], &batch, step)?;
+                self.model.train_step(self.o.device, self.o.config, &self.schedules, &batch, step)?;
             self.progress.step += 1;
             self.in_flight.push_back((self.progress.step, outcome));
             self.drain(STEPS_IN_FLIGHT, observer)?;
@@ -258,11 +266,14 @@ impl<'a> Trainer<'a> {
         while self.in_flight.len() > left {
             let Some((step, outcome)) = self.in_flight.pop_front() else { break };
             let documents = outcome.documents;
-            let loss = outcome.loss(self.o.device)?;
-            if !loss.is_finite() {
-                return Err(diverged(&format!("the loss became {loss}"), step));
+            let losses = outcome.losses(self.o.device)?;
+            for (name, loss) in [("loss", Some(losses.main)), ("auxiliary loss", losses.auxiliary)] {
+                if let Some(loss) = loss.filter(|loss| !loss.is_finite()) {
+                    return Err(diverged(&format!("the {name} became {loss}"), step));
+                }
             }
-            self.progress.loss_sum += f64::from(loss) * documents as f64;
+            self.progress.loss_sum += f64::from(losses.main) * documents as f64;
+            self.progress.auxiliary_loss_sum += f64::from(losses.auxiliary.unwrap_or(0.0)) * documents as f64;
             self.progress.documents += documents as u64;
             let loss = self.progress.loss_sum / self.progress.documents as f64;
             observer(Event::Step { step, documents: self.progress.documents as usize, loss });
@@ -279,7 +290,8 @@ impl<'a> Trainer<'a> {
             RewireInit::Random => config.classifier.init_scale / (config.classifier.fan_in as f64).sqrt(),
         };
         let regrow = Regrow { bound: bound as f32, step: step as u32 };
-        let counts = self.model.classifier.rewire(self.o.device, prune, regrow)?;
+        let Some(layer) = self.model.classifier.fan_in() else { return Ok(()) };
+        let counts = layer.rewire(self.o.device, prune, regrow)?;
         let [rewirings, pruned, again] = &mut self.progress.rewired;
         *rewirings += 1;
         *pruned += counts.pruned;
@@ -313,13 +325,22 @@ impl<'a> Trainer<'a> {
             _ => false,
         };
         let [rewirings, pruned, pruned_again] = self.progress.rewired;
+        let last_step = self.progress.step - 1;
         let mut line = json!({
             "event": "epoch", "epoch": epoch + 1, "step": self.progress.step, "loss": loss,
-            "encoder_lr": self.optimizers[0].learning_rate_at(self.progress.step - 1),
-            "classifier_lr": self.optimizers[1].learning_rate_at(self.progress.step - 1),
+            "encoder_lr": self.schedules.encoder.learning_rate_at(last_step),
+            "classifier_lr": self.schedules.classifier.learning_rate_at(last_step),
             "rewirings": rewirings, "pruned": pruned, "pruned_again": pruned_again,
             "seconds": seconds, "documents_per_second": documents_per_second,
         });
+        // The objective ends with an epoch: it was on in all steps of this one, or in none.
+        if let (Some(weight), Some(object)) =
+            (self.schedules.auxiliary_weight(last_step), line.as_object_mut())
+        {
+            let auxiliary = self.progress.auxiliary_loss_sum / self.progress.documents.max(1) as f64;
+            object.insert("auxiliary_loss".into(), auxiliary.into());
+            object.insert("auxiliary_weight".into(), weight.into());
+        }
         if let (Some((metrics, split)), Some(object)) = (&evaluated, line.as_object_mut()) {
             object.insert("split".into(), (*split).into());
             object.insert("best".into(), best.into());
@@ -332,6 +353,7 @@ impl<'a> Trainer<'a> {
         }
         self.save_model(&self.o.folder.last_model())?;
         self.progress.loss_sum = 0.0;
+        self.progress.auxiliary_loss_sum = 0.0;
         self.progress.documents = 0;
         self.progress.rewired = [0; 3];
         self.save_checkpoint()?;

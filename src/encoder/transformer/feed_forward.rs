@@ -4,7 +4,7 @@ use super::parameters::Pair;
 use super::{Pass, Transformer};
 use crate::device::{Recording, Slice};
 use crate::kernels::matmul::Layout;
-use crate::kernels::products::{Epilogue, Product};
+use crate::kernels::products::{Epilogue, Operand, Product};
 use crate::kernels::{
     activation, add_norm, column_sum, dropout_rows, layer_norm_backward, layer_norm_parameters,
 };
@@ -37,7 +37,7 @@ impl Transformer {
                     activation: a.activation,
                     activated: &activated,
                 },
-                gradient: false,
+                gradient: None,
             },
         );
         self.dense_forward(recording, places.output, [rows, hidden, a.intermediate], &activated, &projected);
@@ -93,8 +93,7 @@ impl Transformer {
         let weight = self.parameters.values(places.weight);
         let bias = self.parameters.values(places.bias);
         let epilogue = Epilogue::Bias(&bias);
-        let product =
-            Product { sizes, layout: Layout::Nt, a: x, b: &weight, c: y, epilogue, gradient: false };
+        let product = Product { sizes, layout: Layout::Nt, a: x, b: &weight, c: y, epilogue, gradient: None };
         self.o.products.record(recording, product);
     }
 
@@ -110,8 +109,15 @@ impl Transformer {
     ) {
         let weight = self.parameters.values(places.weight);
         let sizes = [rows, k, n];
-        let product =
-            Product { sizes, layout: Layout::Nn, a: dy, b: &weight, c: dx, epilogue, gradient: true };
+        let product = Product {
+            sizes,
+            layout: Layout::Nn,
+            a: dy,
+            b: &weight,
+            c: dx,
+            epilogue,
+            gradient: Some(Operand::A),
+        };
         self.o.products.record(recording, product);
     }
 
@@ -128,8 +134,15 @@ impl Transformer {
         let [dweight, dbias] = [places.weight, places.bias].map(|place| self.parameters.gradient(place));
         let epilogue = if pass.accumulate { Epilogue::Accumulate } else { Epilogue::None };
         let sizes = [n, k, rows];
-        let product =
-            Product { sizes, layout: Layout::Tn, a: dy, b: x, c: &dweight, epilogue, gradient: true };
+        let product = Product {
+            sizes,
+            layout: Layout::Tn,
+            a: dy,
+            b: x,
+            c: &dweight,
+            epilogue,
+            gradient: Some(Operand::A),
+        };
         self.o.products.record(recording, product);
         recording.launch(column_sum::launch(rows, n, dy, &dbias, pass.accumulate));
     }

@@ -1,0 +1,145 @@
+//! What lies on the encoder: intermediate layer, classifier, auxiliary head.
+
+use super::model::{AuxiliarySizes, ModelSizes, product_options};
+use crate::classifier::{Dense, DenseOptions, DenseRole, FanIn, FanInOptions, Head};
+use crate::config::{Config, HeadKind, IntermediateActivation};
+use crate::device::Device;
+use crate::encoder::{Intermediate, IntermediateOptions};
+use crate::error::Result;
+use crate::kernels::activation::Activation;
+use crate::kernels::products::Products;
+use crate::kernels::storage::Precision;
+
+/// The layers on a device.
+pub(super) struct Heads {
+    pub(super) intermediate: Option<Intermediate>,
+    pub(super) classifier: Head,
+    pub(super) auxiliary: Option<Dense>,
+    /// Which variants of matrix products were chosen; empty where there are none.
+    pub(super) chosen_kernels: String,
+}
+
+impl Heads {
+    /// Allocates the layers over `features` of the encoder; `start`: with starting values, else the classifier is to be
+    /// filled from a file.
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] for values that cannot work together; [`crate::Error::Device`] when they do not fit.
+    pub(super) fn build(
+        device: &Device,
+        config: &Config,
+        sizes: ModelSizes,
+        features: usize,
+        start: bool,
+    ) -> Result<Self> {
+        config.check_fan_in(features)?;
+        let width = config.intermediate_width();
+        let any = width.is_some() || config.classifier.head != HeadKind::FanIn || sizes.auxiliary.is_some();
+        let products =
+            if any { Products::choose(device, &product_options(config))? } else { Products::floor() };
+        let intermediate =
+            width.map(|width| intermediate(device, config, sizes, [features, width], &products));
+        let seen = width.unwrap_or(features);
+        let classifier = match config.classifier.head {
+            HeadKind::FanIn => {
+                let options = fan_in_options(config, sizes, seen);
+                Head::FanIn(if start {
+                    FanIn::new(device, options)?
+                } else {
+                    FanIn::allocate(device, options)?
+                })
+            }
+            HeadKind::Dense | HeadKind::Bottleneck => {
+                let (options, products) = (dense_options(config, sizes, seen), products.clone());
+                Head::Dense(if start {
+                    Dense::new(device, options, products)?
+                } else {
+                    Dense::allocate(device, options, products)?
+                })
+            }
+        };
+        let auxiliary = sizes.auxiliary.map(|auxiliary| {
+            let options = auxiliary_options(config, sizes, features, auxiliary);
+            Dense::new(device, options, products.clone())
+        });
+        Ok(Self {
+            intermediate: intermediate.transpose()?,
+            classifier,
+            auxiliary: auxiliary.transpose()?,
+            chosen_kernels: if any { products.describe() } else { String::new() },
+        })
+    }
+}
+
+fn intermediate(
+    device: &Device,
+    config: &Config,
+    sizes: ModelSizes,
+    [features, width]: [usize; 2],
+    products: &Products,
+) -> Result<Intermediate> {
+    let options = IntermediateOptions {
+        features,
+        width,
+        activation: match config.intermediate.activation {
+            IntermediateActivation::None => None,
+            IntermediateActivation::Relu => Some(Activation::Relu),
+            IntermediateActivation::Gelu => Some(Activation::Gelu),
+        },
+        max_batch: sizes.feed.documents,
+        train: sizes.train_batch > 0,
+        rule: config.optimizer.intermediate.optimizer(1).rule,
+        seed: config.train.seed,
+    };
+    Intermediate::new(device, options, products.clone())
+}
+
+fn fan_in_options(config: &Config, sizes: ModelSizes, features: usize) -> FanInOptions {
+    let c = &config.classifier;
+    FanInOptions {
+        labels: sizes.labels,
+        features,
+        fan_in: config.classifier.fan_in,
+        group: 1,
+        max_batch: sizes.train_batch.max(1),
+        rule: config.optimizer.classifier.optimizer(1).rule,
+        precision: Precision { weights: c.weights, moments: c.moments },
+        train_bias: c.bias,
+        init_scale: c.init_scale as f32,
+        bias_init: sizes.bias_init,
+        seed: config.train.seed,
+        max_block_rows: sizes.max_block_rows,
+    }
+}
+
+fn dense_options(config: &Config, sizes: ModelSizes, features: usize) -> DenseOptions {
+    DenseOptions {
+        role: DenseRole::Classifier,
+        labels: sizes.labels,
+        features,
+        max_batch: sizes.train_batch,
+        rule: config.optimizer.classifier.optimizer(1).rule,
+        train_bias: config.classifier.bias,
+        init_scale: config.classifier.init_scale as f32,
+        bias_init: sizes.bias_init,
+        seed: config.train.seed,
+        max_block_rows: sizes.max_block_rows,
+    }
+}
+
+/// The auxiliary head starts like a dense classifier.
+fn auxiliary_options(
+    config: &Config,
+    sizes: ModelSizes,
+    features: usize,
+    auxiliary: AuxiliarySizes,
+) -> DenseOptions {
+    DenseOptions {
+        role: DenseRole::Auxiliary,
+        labels: auxiliary.clusters,
+        rule: config.optimizer.auxiliary.optimizer(1).rule,
+        train_bias: true,
+        bias_init: auxiliary.bias_init,
+        ..dense_options(config, sizes, features)
+    }
+}
