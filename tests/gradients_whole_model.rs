@@ -1,17 +1,22 @@
-//! Gradients of the whole model, bag encoder with a hidden layer and classifier, against finite differences of the
-//! formulas in `docs/model.md` computed here in f64, on every engine.
+//! Gradients of the whole model, bag encoder with hidden layers, intermediate layer, classifier and auxiliary head,
+//! against finite differences of the formulas in `docs/model.md` computed here in f64, on every engine.
 
 mod support;
 
-use regrow::config::Config;
-use regrow::data::{Batch, Split};
-use regrow::device::Device;
+use regrow::classifier::{Dense, DenseBlock, Head};
+use regrow::config::{Config, HeadKind, IntermediateActivation, Normalisation};
+use regrow::data::{Batch, LabelClusters, Split};
+use regrow::device::{Buffer, Device};
 use regrow::encoder::Parameter;
-use regrow::train::{EncoderSizes, FeedSizes, Model, ModelSizes};
+use regrow::train::{AuxiliarySizes, Calendar, EncoderSizes, FeedSizes, Model, ModelSizes, Schedules};
 use support::device::engines;
 
 const VOCABULARY: usize = 11;
 const LABELS: usize = 9;
+/// The cluster of each label.
+const CLUSTERS: [u32; LABELS] = [0, 1, 2, 0, 1, 2, 3, 3, 0];
+/// Weight of the auxiliary loss, where there is one.
+const SHARE: f64 = 0.3;
 
 /// The documents: (tokens, labels); one has no tokens, one no labels, one repeats a token.
 fn documents() -> Vec<(Vec<u32>, Vec<u32>)> {
@@ -23,24 +28,19 @@ fn documents() -> Vec<(Vec<u32>, Vec<u32>)> {
     ]
 }
 
-fn config(loss: &str, hidden: &str) -> Config {
-    let settings = [
-        "encoder.dim=6",
-        &format!("encoder.hidden={hidden}"),
-        "encoder.dropout=0",
-        "classifier.fan_in=3",
-        &format!("classifier.loss={loss}"),
-        "classifier.init_scale=2",
-        // SGD with momentum: after the first step the momentum is the gradient.
-        "optimizer.encoder.kind=sgd",
-        "optimizer.encoder.momentum=0.5",
-        "optimizer.encoder.weight_decay=0",
-        "optimizer.classifier.kind=sgd",
-        "optimizer.classifier.momentum=0.5",
-        "optimizer.classifier.weight_decay=0",
-        "train.batch_size=4",
-    ];
-    Config::with_settings(&settings.map(str::to_owned)).unwrap()
+fn config(loss: &str, hidden: &str, more: &[&str]) -> Config {
+    let mut settings =
+        ["encoder.dim=6".to_owned(), format!("encoder.hidden={hidden}"), format!("classifier.loss={loss}")]
+            .to_vec();
+    let fixed = ["encoder.dropout=0", "classifier.fan_in=3", "classifier.init_scale=2", "train.batch_size=4"];
+    settings.extend(fixed.iter().chain(more).map(|setting| (*setting).to_owned()));
+    // SGD with momentum: after the first step the momentum is the gradient.
+    for part in ["encoder", "intermediate", "classifier", "auxiliary"] {
+        for value in ["kind=sgd", "momentum=0.5", "weight_decay=0"] {
+            settings.push(format!("optimizer.{part}.{value}"));
+        }
+    }
+    Config::with_settings(&settings).unwrap()
 }
 
 /// The model's numbers in f64, as `docs/model.md` names them.
@@ -48,10 +48,18 @@ fn config(loss: &str, hidden: &str) -> Config {
 struct Truth {
     /// Embedding, γ, β, then weight and bias of each hidden layer: values and shapes.
     encoder: Vec<(Vec<f64>, Vec<usize>)>,
+    /// Weight and bias of the intermediate layer, if there is one, and whether GELU or ReLU follows.
+    intermediate: Option<[Vec<f64>; 2]>,
+    activation: IntermediateActivation,
+    /// Of each label, as many as `indices`; a dense layer has the indices of all features.
     weights: Vec<f64>,
     indices: Vec<u16>,
     bias: Vec<f64>,
     hinge: bool,
+    /// Weight and bias of the auxiliary head, if there is one.
+    auxiliary: Option<[Vec<f64>; 2]>,
+    /// The auxiliary loss is a mean over documents and clusters.
+    mean: bool,
 }
 
 /// The error function by its Taylor series, exact enough for the arguments here.
@@ -63,6 +71,10 @@ fn erf(x: f64) -> f64 {
         sum += term / f64::from(2 * n + 1);
     }
     sum * std::f64::consts::FRAC_2_SQRT_PI
+}
+
+fn gelu(z: f64) -> f64 {
+    0.5 * z * (1.0 + erf(z * std::f64::consts::FRAC_1_SQRT_2))
 }
 
 impl Truth {
@@ -86,29 +98,60 @@ impl Truth {
                 .map(|out| {
                     let row = &weight[out * shape[1]..][..shape[1]];
                     let z = layer[1].0[out] + row.iter().zip(&h).map(|(w, h)| w * h).sum::<f64>();
-                    0.5 * z * (1.0 + erf(z * std::f64::consts::FRAC_1_SQRT_2))
+                    gelu(z)
                 })
                 .collect();
         }
         h
     }
 
-    /// Sum over labels, mean over documents.
-    fn loss(&self) -> f64 {
+    /// What the classifier sees.
+    fn seen(&self, h: Vec<f64>) -> Vec<f64> {
+        let Some([weight, bias]) = &self.intermediate else { return h };
+        let rows = weight.chunks_exact(h.len()).zip(bias);
+        rows.map(|(row, bias)| {
+            let z = bias + row.iter().zip(&h).map(|(w, h)| w * h).sum::<f64>();
+            match self.activation {
+                IntermediateActivation::None => z,
+                IntermediateActivation::Relu => z.max(0.0),
+                IntermediateActivation::Gelu => gelu(z),
+            }
+        })
+        .collect()
+    }
+
+    /// Main loss, sum over labels, mean over documents; and the auxiliary loss.
+    fn losses(&self) -> [f64; 2] {
         let documents = documents();
-        let mut total = 0.0;
+        let (mut main, mut auxiliary) = (0.0, 0.0);
+        let bce = |z: f64, positive: bool| (if positive { -z } else { z }).exp().ln_1p();
         for (tokens, labels) in &documents {
             let h = self.features(tokens);
+            if let Some([weight, bias]) = &self.auxiliary {
+                for (cluster, row) in weight.chunks_exact(h.len()).enumerate() {
+                    let z = bias[cluster] + row.iter().zip(&h).map(|(w, h)| w * h).sum::<f64>();
+                    auxiliary += bce(z, labels.iter().any(|l| CLUSTERS[*l as usize] as usize == cluster));
+                }
+            }
+            let h = self.seen(h);
+            let slots = self.indices.len() / LABELS;
             for l in 0..LABELS {
-                let slots = l * 3..l * 3 + 3;
+                let mine = l * slots..(l + 1) * slots;
                 let z = self.bias[l]
-                    + slots.map(|s| self.weights[s] * h[usize::from(self.indices[s])]).sum::<f64>();
-                let sign = if labels.contains(&(l as u32)) { 1.0 } else { -1.0 };
-                total +=
-                    if self.hinge { (1.0 - sign * z).max(0.0).powi(2) } else { (-sign * z).exp().ln_1p() };
+                    + mine.map(|s| self.weights[s] * h[usize::from(self.indices[s])]).sum::<f64>();
+                let positive = labels.contains(&(l as u32));
+                let sign = if positive { 1.0 } else { -1.0 };
+                main += if self.hinge { (1.0 - sign * z).max(0.0).powi(2) } else { bce(z, positive) };
             }
         }
-        total / documents.len() as f64
+        let outputs = self.auxiliary.as_ref().map_or(0, |[_, bias]| bias.len());
+        let divisor = documents.len() * if self.mean { outputs } else { 1 };
+        [main / documents.len() as f64, auxiliary / divisor.max(1) as f64]
+    }
+
+    fn loss(&self) -> f64 {
+        let [main, auxiliary] = self.losses();
+        if self.auxiliary.is_none() { main } else { (1.0 - SHARE) * main + SHARE * auxiliary }
     }
 
     /// d loss / d the number that `place` points to, by central differences (error about 1e-9 here).
@@ -133,46 +176,113 @@ fn read(device: &Device, parameter: &Parameter) -> (Vec<f64>, Vec<usize>) {
 #[test]
 fn gradients_are_the_slopes_of_the_loss() {
     for (loss, hidden) in [("bce", "[]"), ("bce", "[5]"), ("squared_hinge", "[7, 4]")] {
-        for (engine, device) in engines() {
-            check(&format!("{loss}, hidden {hidden} on {engine}"), device, &config(loss, hidden));
-        }
+        check_everywhere(&config(loss, hidden, &[]));
+    }
+}
+
+#[test]
+fn gradients_of_every_head() {
+    let auxiliary = format!("auxiliary.weight={SHARE}");
+    let gelu = "intermediate.activation=gelu";
+    check_everywhere(&config("bce", "[]", &["intermediate.width=5", gelu, &auxiliary]));
+    let linear = ["intermediate.width=7", &auxiliary, "auxiliary.normalisation=mean"];
+    check_everywhere(&config("squared_hinge", "[5]", &linear));
+    check_everywhere(&config("squared_hinge", "[]", &["classifier.head=dense", &auxiliary]));
+    let relu = ["classifier.head=bottleneck", "intermediate.activation=relu"];
+    check_everywhere(&config("bce", "[7]", &relu));
+}
+
+fn check_everywhere(config: &Config) {
+    for (engine, device) in engines() {
+        let (c, i) = (&config.classifier, &config.intermediate);
+        let place =
+            format!("{:?}, {:?}, {i:?}, hidden {:?} on {engine}", c.loss, c.head, config.encoder.hidden);
+        check(&place, device, config);
     }
 }
 
 fn check(place: &str, device: &Device, config: &Config) {
     let feed = FeedSizes { positives: 6, ..FeedSizes::of_documents(4, 4, 3) };
+    let clusters = LabelClusters::new(CLUSTERS.to_vec()).unwrap();
+    let auxiliary = AuxiliarySizes { clusters: clusters.count(), bias_init: -0.25 };
     let sizes = ModelSizes {
         encoder: EncoderSizes::Bag { vocabulary: VOCABULARY },
         labels: LABELS,
+        auxiliary: config.has_auxiliary().then_some(auxiliary),
         train_batch: 4,
         feed,
         bias_init: -0.5,
         max_block_rows: 4,
     };
     let model = Model::new(device, config, sizes).unwrap();
-    let contents = model.classifier.contents(device).unwrap();
+    let (weights, indices, bias) = match &model.classifier {
+        Head::FanIn(layer) => {
+            let contents = layer.contents(device).unwrap();
+            (contents.weights, contents.indices, contents.bias)
+        }
+        Head::Dense(layer) => {
+            let (weights, bias) = layer.contents(device).unwrap();
+            let features = (0..layer.options.features as u16).collect::<Vec<u16>>();
+            (weights, features.repeat(LABELS), bias)
+        }
+    };
+    let dense = config.classifier.head != HeadKind::FanIn;
+    assert_eq!(model.classifier.dense().is_some(), dense, "{place}");
     let truth = Truth {
         encoder: model.encoder.parameters().iter().map(|p| read(device, p)).collect(),
-        weights: wide(contents.weights),
-        indices: contents.indices,
-        bias: wide(contents.bias),
-        hinge: place.starts_with("squared"),
+        intermediate: model
+            .intermediate
+            .as_ref()
+            .map(|layer| layer.parameters().each_ref().map(|p| read(device, p).0)),
+        activation: config.intermediate.activation,
+        weights: wide(weights),
+        indices,
+        bias: wide(bias),
+        hinge: config.classifier.loss == regrow::classifier::Loss::SquaredHinge,
+        auxiliary: model.auxiliary.as_ref().map(|head| {
+            let (weights, bias) = head.contents(device).unwrap();
+            [wide(weights), wide(bias)]
+        }),
+        mean: config.auxiliary.normalisation == Normalisation::Mean,
     };
     let split = Split::from_documents(documents());
-    let batch = Batch::assemble(&split, &[0, 1, 2, 3], 4);
-    let optimizers = [&config.optimizer.encoder, &config.optimizer.classifier].map(|o| o.optimizer(10));
-    let [encoder, classifier] = optimizers.each_ref();
-    let outcome = model.train_step(device, config, [encoder, classifier], &batch, 0).unwrap();
-    let got = f64::from(outcome.loss(device).unwrap());
-    let expected = truth.loss();
-    assert!((got - expected).abs() <= 1e-5 * expected, "{place}: loss {got}, expected {expected}");
+    let mut batch = Batch::assemble(&split, &[0, 1, 2, 3], 4);
+    batch.find_clusters(&clusters);
+    let schedules = Schedules::new(config, &Calendar::new(config, 40));
+    let outcome = model.train_step(device, config, &schedules, &batch, 0).unwrap();
+    let losses = outcome.losses(device).unwrap();
+    let expected = truth.losses();
+    assert_eq!(losses.auxiliary.is_some(), config.has_auxiliary(), "{place}");
+    let got = [losses.main, losses.auxiliary.unwrap_or(0.0)].map(f64::from);
+    for (got, expected) in got.into_iter().zip(expected) {
+        assert!((got - expected).abs() <= 1e-5 * expected, "{place}: loss {got}, expected {expected}");
+    }
 
     for (i, parameter) in model.encoder.parameters().iter().enumerate() {
         let gradient: Vec<f32> = device.read_vec(&parameter.first, parameter.len()).unwrap();
         let slopes = (0..parameter.len()).map(|n| truth.slope(|truth| &mut truth.encoder[i].0[n]));
         compare(&format!("{place}: {}", parameter.name), &gradient, &slopes.collect::<Vec<_>>());
     }
-    let [weights, _, bias, _] = model.classifier.states(device).unwrap();
+    for (i, parameter) in model.intermediate.iter().flat_map(|layer| layer.parameters()).enumerate() {
+        let gradient: Vec<f32> = device.read_vec(&parameter.first, parameter.len()).unwrap();
+        let slopes = (0..parameter.len())
+            .map(|n| truth.slope(|truth| &mut truth.intermediate.as_mut().expect("a layer")[i][n]));
+        compare(&format!("{place}: {}", parameter.name), &gradient, &slopes.collect::<Vec<_>>());
+    }
+    if let Some(head) = &model.auxiliary {
+        for (i, gradient) in first_states(device, head).into_iter().enumerate() {
+            let slopes = (0..gradient.len())
+                .map(|n| truth.slope(|truth| &mut truth.auxiliary.as_mut().expect("a head")[i][n]));
+            compare(&format!("{place}: auxiliary {i}"), &gradient, &slopes.collect::<Vec<_>>());
+        }
+    }
+    let [weights, bias] = match &model.classifier {
+        Head::FanIn(layer) => {
+            let [weights, _, bias, _] = layer.states(device).unwrap();
+            [weights, bias]
+        }
+        Head::Dense(layer) => first_states(device, layer),
+    };
     let slopes = (0..weights.len()).map(|n| truth.slope(|truth| &mut truth.weights[n]));
     compare(&format!("{place}: classifier.weights"), &weights, &slopes.collect::<Vec<_>>());
     let slopes = (0..bias.len()).map(|n| truth.slope(|truth| &mut truth.bias[n]));
@@ -188,4 +298,13 @@ fn compare(place: &str, gradient: &[f32], slopes: &[f64]) {
         let error = (f64::from(*got) - want).abs();
         assert!(error <= 2e-4 * largest, "{place}[{i}]: {got}, slope {want}, largest {largest}");
     }
+}
+
+/// First optimizer states of a dense layer's weights and biases.
+fn first_states(device: &Device, layer: &Dense) -> [Vec<f32>; 2] {
+    let all = |buffer: fn(&DenseBlock) -> &Buffer, width: usize| -> Vec<f32> {
+        let block = |block: &DenseBlock| device.read_vec(buffer(block), block.shape.rows * width).unwrap();
+        layer.blocks.iter().flat_map(block).collect()
+    };
+    [all(|block| &block.first, layer.options.features), all(|block| &block.bias_first, 1)]
 }
