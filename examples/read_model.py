@@ -8,7 +8,8 @@ Each line of tokens.jsonl is one document, {"tokens": [12, 7, ...]}: ids of RUN/
 `tokenizers` package reads. For each, one line is printed: {"labels": [{"label": "...", "score": 1.5}, ...]}, best
 first. A score is the label's logit; its probability is 1 / (1 + exp(-score)) for models trained with BCE.
 
-Letters: V vocabulary, H features of the encoder (or of its last hidden layer), L labels, F fan-in.
+Letters: V vocabulary, H features of the encoder (or of its last hidden layer), P outputs of the intermediate layer,
+L labels, F fan-in.
 """
 
 import argparse
@@ -145,20 +146,38 @@ class Model:
             tensors = {name.removeprefix("encoder."): file.get_tensor(name).astype(np.float64)
                        for name in file.keys() if name.startswith("encoder.")}
             self.encoder = (Transformer if encoder["kind"] == "transformer" else Bag)(encoder, tensors)
-            self.indices = file.get_tensor("classifier.indices")  # u16 [L, F]: which feature a weight is for
+            self.intermediate = None
+            if self.config.get("intermediate"):
+                self.intermediate = [file.get_tensor(f"intermediate.{name}") for name in ("weight", "bias")]  # [P, H], [P]
+            self.indices = None  # a dense classifier: F is all features
+            if "classifier.indices" in file.keys():
+                self.indices = file.get_tensor("classifier.indices")  # u16 [L, F]: which feature a weight is for
             self.bias = file.get_tensor("classifier.bias")  # f32 [L]
         self.weights = read_weights(folder / "model.safetensors")  # [L, F]
 
+    def features(self, tokens):
+        """What the classifier sees: the encoder's features, or what the intermediate layer makes of them."""
+        h = self.encoder.encode(tokens)
+        if self.intermediate is None:
+            return h
+        weight, bias = self.intermediate
+        z = weight @ h + bias
+        activations = {"none": lambda x: x, "relu": lambda x: np.maximum(x, 0.0), "gelu": gelu}
+        return activations[self.config["intermediate"]["activation"]](z)
+
     def score(self, h):
-        """The logit of every label, [L]: each label looks at F of the features only."""
+        """The logit of every label, [L]: each label looks at F of the features only, or at all of them."""
         z = np.empty(len(self.bias))
         for start in range(0, len(z), BLOCK):
             block = slice(start, start + BLOCK)
-            z[block] = self.bias[block] + (self.weights[block] * h[self.indices[block]]).sum(axis=1)
+            if self.indices is None:
+                z[block] = self.bias[block] + self.weights[block] @ h
+            else:
+                z[block] = self.bias[block] + (self.weights[block] * h[self.indices[block]]).sum(axis=1)
         return z
 
     def predict(self, tokens, top):
-        z = self.score(self.encoder.encode(np.asarray(tokens, dtype=np.int64)))
+        z = self.score(self.features(np.asarray(tokens, dtype=np.int64)))
         top = min(top, len(z))
         # The candidates are in the order of their ids and the sort is stable: equal scores, lower id first.
         candidates = np.flatnonzero(z >= np.partition(z, -top)[-top])

@@ -76,6 +76,15 @@ fn narrow_weights() {
 }
 
 #[test]
+fn intermediate_layers_and_dense_classifiers() {
+    compare(&["--set", "intermediate.width=24"]);
+    let relu = ["--set", "intermediate.width=24", "--set", "intermediate.activation=relu"];
+    compare(&[&["--set", "classifier.head=dense"], &relu[..]].concat());
+    let gelu = ["--set", "intermediate.activation=gelu", "--set", "classifier.fan_in=12"];
+    compare(&[&["--set", "classifier.head=bottleneck"], &gelu[..]].concat());
+}
+
+#[test]
 fn wordpiece_vocabulary() {
     compare(&["--set", "encoder.tokenizer_kind=wordpiece", "--set", "encoder.vocabulary=300"]);
 }

@@ -304,15 +304,23 @@ mod tests {
         assert!(refused.to_string().contains("MiB is free; most goes to"), "{refused}");
     }
 
-    /// What is planned is what is taken.
+    /// What is planned is what is taken, of every head.
     #[test]
     fn the_plan_is_what_the_model_takes() {
-        let config = Config::with_settings(&["encoder.dim=32".to_owned()]).unwrap();
-        let device = Device::cpu(DeviceOptions::default()).unwrap();
-        let sizes = sizes_without_data(&config, EncoderSizes::Bag { vocabulary: 200 }, 300, 1000, 3).unwrap();
-        let plan = Plan::new(&device, &config, sizes).unwrap();
-        let model = Model::new(&device, &config, sizes).unwrap();
-        let _ranker = Ranker::new(&device, &model.classifier, DEPTH, config.evaluate.batch_size).unwrap();
-        assert_eq!(device.memory(), plan.memory);
+        let auxiliary = ["intermediate.width=48", "intermediate.activation=gelu", "auxiliary.weight=0.5"];
+        for more in [&[][..], &["classifier.head=dense"], &["classifier.head=bottleneck"], &auxiliary] {
+            let settings: Vec<String> =
+                ["encoder.dim=32"].iter().chain(more).map(|setting| (*setting).to_owned()).collect();
+            let config = Config::with_settings(&settings).unwrap();
+            let device = Device::cpu(DeviceOptions::default()).unwrap();
+            let sizes =
+                sizes_without_data(&config, EncoderSizes::Bag { vocabulary: 200 }, 300, 1000, 3).unwrap();
+            let plan = Plan::new(&device, &config, sizes).unwrap();
+            let model = Model::new(&device, &config, sizes).unwrap();
+            let _ranker = Ranker::new(&device, &model.classifier, DEPTH, config.evaluate.batch_size).unwrap();
+            assert_eq!(device.memory(), plan.memory, "{more:?}");
+            let heads = plan.purposes.iter().find(|p| p.name.starts_with("intermediate")).unwrap().bytes;
+            assert_eq!(heads > 0, more.len() == 3 || more == ["classifier.head=bottleneck"], "{more:?}");
+        }
     }
 }
