@@ -76,8 +76,7 @@ impl<'a> BestLists<'a> {
         if entering == 0 {
             return;
         }
-        for sample in 0..self.batch {
-            let z = row[sample];
+        for (sample, z) in row[..self.batch].iter().copied().enumerate() {
             let filter = self.filter_offsets[sample] as usize..self.filter_offsets[sample + 1] as usize;
             if z > self.bars[sample] && !self.filter_labels[filter].contains(&label) {
                 let list = sample * self.k..(sample + 1) * self.k;
