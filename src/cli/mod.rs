@@ -1,6 +1,7 @@
 //! Floor 4: verbs, flags, progress bars and exit codes; one file a verb.
 
 mod bench;
+mod clusters;
 mod demo;
 mod devices;
 mod encode;
@@ -44,6 +45,8 @@ enum Verb {
     Devices(devices::DevicesArgs),
     /// Write long-tailed, learnable synthetic text of any size
     Synth(synth::SynthArgs),
+    /// Put labels into clusters of equal size, by the texts of their documents or at random
+    Clusters(clusters::ClustersArgs),
     /// Train a classifier as a config says
     Train(train::TrainArgs),
     /// Show what a run will take in memory, before it takes it
@@ -117,6 +120,7 @@ impl Verb {
             Self::Demo(args) => args.run(),
             Self::Devices(args) => args.run(),
             Self::Synth(args) => args.run(),
+            Self::Clusters(args) => args.run(),
             Self::Train(args) => args.run(),
             Self::Plan(args) => args.run(),
             Self::Evaluate(args) => args.run(),

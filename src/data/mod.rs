@@ -6,7 +6,7 @@
 pub mod batch;
 mod build;
 mod build_labels;
-mod clusters;
+pub mod clusters;
 pub mod dataset;
 pub mod document;
 mod features;
@@ -29,7 +29,7 @@ mod train_bpe;
 pub mod train_tokenizer;
 
 pub use batch::{Batch, MaxSizes, MicroBatch, epoch_order, max_sizes};
-pub use clusters::LabelClusters;
+pub use clusters::{LabelClusters, text_clusters};
 pub use dataset::{DataOptions, Dataset, Splits};
 pub use document::TextField;
 pub use features::{FEATURES, FeatureTable};

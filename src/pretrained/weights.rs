@@ -90,7 +90,7 @@ impl PretrainedWeights {
             Dtype::BF16 => {
                 widen(view.bytes, |bytes| f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16))
             }
-            Dtype::F8E4M3 | Dtype::U16 | Dtype::U32 | Dtype::I32 | Dtype::U8 => {
+            Dtype::F8E4M3 | Dtype::U16 | Dtype::U32 | Dtype::I32 | Dtype::I64 | Dtype::U8 => {
                 unreachable!("checked when opened")
             }
         };

@@ -1,9 +1,42 @@
 //! Clusters of labels: a partition of the L labels into C groups, the meta-classes of the auxiliary objective
 //! (SPARTEX §2.3) and the groups of group-shared fan-in.
 
+mod bisection;
+mod file;
+mod label_vectors;
+mod lists;
+mod quality;
 mod random;
+mod term_sums;
+mod term_weights;
+mod text;
+
+pub use file::{CLUSTER_OF_LABEL, check_target};
+pub use label_vectors::LabelVectors;
+pub use lists::ClusterLists;
+pub use text::text_clusters;
 
 use crate::error::{Error, Result};
+
+/// What making text clusters does, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterStage {
+    /// Labels get their vectors; counted in labels.
+    LabelVectors,
+    /// Clusters are halved; counted in levels.
+    Halving,
+}
+
+/// A report of progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterProgress {
+    /// What is being done.
+    pub stage: ClusterStage,
+    /// So much of it is done.
+    pub done: u64,
+    /// So much is to do.
+    pub total: u64,
+}
 
 /// A partition of labels: every label is in exactly one cluster and no cluster is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]

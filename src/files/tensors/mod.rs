@@ -40,18 +40,21 @@ pub enum Dtype {
     U32,
     /// 32-bit signed integer.
     I32,
+    /// 64-bit signed integer.
+    I64,
     /// Byte.
     U8,
 }
 
 impl Dtype {
-    const ALL: [Self; 8] =
-        [Self::F32, Self::F16, Self::BF16, Self::F8E4M3, Self::U16, Self::U32, Self::I32, Self::U8];
+    const ALL: [Self; 9] =
+        [Self::F32, Self::F16, Self::BF16, Self::F8E4M3, Self::U16, Self::U32, Self::I32, Self::I64, Self::U8];
 
     /// Bytes of one number.
     #[must_use]
     pub fn bytes(self) -> usize {
         match self {
+            Self::I64 => 8,
             Self::F32 | Self::U32 | Self::I32 => 4,
             Self::F16 | Self::BF16 | Self::U16 => 2,
             Self::U8 | Self::F8E4M3 => 1,
@@ -69,6 +72,7 @@ impl Dtype {
             Self::U16 => "U16",
             Self::U32 => "U32",
             Self::I32 => "I32",
+            Self::I64 => "I64",
             Self::U8 => "U8",
         }
     }

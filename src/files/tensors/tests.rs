@@ -168,13 +168,13 @@ fn files_of_others() {
     let (ids, weights) = ([0u8; 16], [0u8; 8]);
     let tensor = |dtype, bytes| safetensors::tensor::TensorView::new(dtype, vec![2], bytes).unwrap();
     let tensors = [
-        ("position_ids", tensor(safetensors::Dtype::I64, &ids[..])),
+        ("position_ids", tensor(safetensors::Dtype::F64, &ids[..])),
         ("w", tensor(safetensors::Dtype::F32, &weights[..])),
     ];
     fs::write(&path, safetensors::serialize(tensors, None).unwrap()).unwrap();
     let file = TensorFile::open(&path).unwrap();
     assert_eq!(file.f32s("w", &[2]).unwrap(), [0.0, 0.0]);
-    assert!(message(file.get("position_ids")).contains("I64"));
+    assert!(message(file.get("position_ids")).contains("F64"));
     assert!(message(file.verify()).contains("no checksums"));
 }
 
