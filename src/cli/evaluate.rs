@@ -6,14 +6,15 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
-use super::{DeviceArgs, SplitArg, open, print, progress, say};
+use super::{DeviceArgs, SplitArg, open, per_label, print, progress, say};
 use crate::config::EncoderKind;
 use crate::data::SplitName;
 use crate::error::{Error, Result};
 use crate::evaluate::Filter;
-use crate::train::{FeedSizes, RunFolder, assess, load_model, micro_batch, propensities};
+use crate::train::{FeedSizes, RunFolder, judge, load_model, micro_batch, propensities};
 
-/// Measure a trained model on a split of a data set: precision, nDCG, recall and their propensity-scored forms.
+/// Measure a trained model on a split of a data set: precision, nDCG, recall and their propensity-scored forms, averages
+/// over labels, and how the labels fare that are frequent or rare in training.
 #[derive(Args)]
 pub(super) struct EvaluateArgs {
     /// Run folder
@@ -30,6 +31,9 @@ pub(super) struct EvaluateArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Write what happened to each label: a table with tabs, a line a label
+    #[arg(long, value_name = "FILE.tsv")]
+    per_label: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -37,6 +41,7 @@ pub(super) struct EvaluateArgs {
 impl EvaluateArgs {
     pub(super) fn run(&self) -> Result<()> {
         let folder = RunFolder::existing(&self.run)?;
+        self.per_label.as_deref().map_or(Ok(()), per_label::check_target)?;
         let model_folder = if self.last { folder.last_model() } else { folder.model() };
         let device = self.device.open()?;
         let mut config = folder.config()?;
@@ -71,13 +76,16 @@ impl EvaluateArgs {
             propensities(&info.train_frequency, info.train_documents, e.propensity_a, e.propensity_b);
         let began = Instant::now();
         let bar = progress::bar(split.len() as u64, "evaluating {bar:30} {pos}/{len} {per_sec} {eta}");
-        let metrics =
-            assess(&device, &loaded.model, split, &filter, batch_size, &propensities, &mut |done| {
-                bar.set_position(done as u64);
-            });
+        let ranking = judge(&device, &loaded.model, split, &filter, batch_size, &propensities, &mut |done| {
+            bar.set_position(done as u64);
+        });
         bar.finish_and_clear();
-        let metrics = metrics?;
+        let ranking = ranking?;
+        let metrics = ranking.finish();
         let seconds = began.elapsed().as_secs_f64();
+        if let Some(path) = &self.per_label {
+            per_label::write(path, &dataset.labels, &info.train_frequency, ranking.label_counts())?;
+        }
         if self.json {
             let mut object = metrics.json_object();
             object.insert("split".into(), json!(split_name.to_string()));
@@ -98,6 +106,12 @@ impl EvaluateArgs {
             info.labels.len(),
             device.name()
         ))?;
-        print(metrics.table().trim_end())
+        print(&metrics.table())?;
+        if let Some(slices) = metrics.slice_table() {
+            print(&format!(
+                "\nby training frequency; P: what the labels add to it, R: the share of their pairs found\n{slices}"
+            ))?;
+        }
+        self.per_label.as_ref().map_or(Ok(()), |path| print(&format!("\nlabels: {}", path.display())))
     }
 }

@@ -7,6 +7,7 @@ mod devices;
 mod encode;
 mod evaluate;
 mod open;
+mod per_label;
 mod plan;
 mod predict;
 mod progress;

@@ -14,13 +14,20 @@
 //! Means are over **all** documents: one without labels counts as 0, a missing prediction is a miss, and P divides
 //! by k also where a document has fewer labels. The propensity-scored ones are ratios of sums, not means of ratios.
 
-use serde_json::{Map, Value};
+use super::label_counts::{LabelAverages, LabelCounts};
+use super::slices::Slice;
 
 /// Rankings are judged at 1 to `DEPTH`.
 pub const DEPTH: usize = 5;
 
 /// One value for each k from 1 to [`DEPTH`].
 type PerK = [f64; DEPTH];
+
+/// The k that are reported.
+pub const REPORTED: [usize; 3] = [1, 3, 5];
+
+/// One value for each k in [`REPORTED`].
+pub type PerReported = [f64; REPORTED.len()];
 
 /// Sums over documents, from which [`Metrics`] are made: create, [`add`](Ranking::add) every document,
 /// [`finish`](Ranking::finish).
@@ -47,6 +54,8 @@ pub struct Ranking {
     hits: PerK,
     scored: Scored,
     ideal: Scored,
+    counts: LabelCounts,
+    train_frequency: Option<Vec<u32>>,
 }
 
 /// The propensity-scored sums of one ranking.
@@ -93,6 +102,8 @@ impl Ranking {
     #[must_use]
     pub fn new(inverse_propensity: Vec<f64>, unseen: f64) -> Self {
         Self {
+            counts: LabelCounts::new(inverse_propensity.len()),
+            train_frequency: None,
             inverse_propensity,
             unseen,
             documents: 0,
@@ -106,11 +117,24 @@ impl Ranking {
         }
     }
 
+    /// With slices by these training frequencies; labels beyond the list were never trained. \[L\]
+    #[must_use]
+    pub fn with_slices(self, train_frequency: Vec<u32>) -> Self {
+        Self { train_frequency: Some(train_frequency), ..self }
+    }
+
+    /// What happened to each label so far.
+    #[must_use]
+    pub fn label_counts(&self) -> &LabelCounts {
+        &self.counts
+    }
+
     /// Judges one document: `ranked` are label ids, best first, of which the first [`DEPTH`] count (there may be
     /// fewer); `truth` are its true labels, ascending and without repetition.
     pub fn add(&mut self, ranked: &[u32], truth: &[u32]) {
         debug_assert!(truth.is_sorted_by(|a, b| a < b), "true labels must be ascending and unique");
         self.documents += 1;
+        self.counts.add(ranked, truth);
         if truth.is_empty() {
             self.documents_without_labels += 1;
             return; // counts as 0 everywhere
@@ -150,6 +174,11 @@ impl Ranking {
             psp: share(&self.scored.gain, &self.ideal.gain),
             psndcg: share(&self.scored.discounted, &self.ideal.discounted),
             psr: share(&self.scored.per_label, &self.ideal.per_label),
+            by_label: LabelAverages::of(self.counts.of_labels().iter()),
+            slices: self
+                .train_frequency
+                .as_ref()
+                .map(|frequency| Slice::all(&self.counts, frequency, self.documents)),
         }
     }
 
@@ -193,53 +222,15 @@ pub struct Metrics {
     pub psndcg: [f64; DEPTH],
     /// PSR@k.
     pub psr: [f64; DEPTH],
-}
-
-/// The k that are reported.
-const REPORTED: [usize; 3] = [1, 3, 5];
-
-impl Metrics {
-    /// The reported metrics under their names, in the order of every report.
-    fn reported(&self) -> [(&'static str, &PerK); 5] {
-        [
-            ("P", &self.precision),
-            ("nDCG", &self.ndcg),
-            ("PSP", &self.psp),
-            ("PSnDCG", &self.psndcg),
-            ("R", &self.recall),
-        ]
-    }
-
-    /// `P@1`, `P@3`, `P@5`, `nDCG@1`, …, `R@5` in percent, then `documents_without_labels`; in this order.
-    #[must_use]
-    pub fn json_object(&self) -> Map<String, Value> {
-        let mut object = Map::new();
-        for (name, values) in self.reported() {
-            for k in REPORTED {
-                object.insert(format!("{name}@{k}"), Value::from(100.0 * values[k - 1]));
-            }
-        }
-        object.insert("documents_without_labels".into(), self.documents_without_labels.into());
-        object
-    }
-
-    /// A table in percent for a terminal: a row a metric, columns @1, @3 and @5; no newline at the end.
-    #[must_use]
-    pub fn table(&self) -> String {
-        let line = |name: &str, cells: [String; 3]| {
-            format!("{name:<8}{}", cells.map(|cell| format!("{cell:>8}")).concat())
-        };
-        let mut lines = vec![line("%", REPORTED.map(|k| format!("@{k}")))];
-        for (name, values) in self.reported() {
-            lines.push(line(name, REPORTED.map(|k| format!("{:.2}", 100.0 * values[k - 1]))));
-        }
-        lines.join("\n")
-    }
+    /// Macro averages and coverage over all labels.
+    pub by_label: LabelAverages,
+    /// Head, torso and tail, where training frequencies are known.
+    pub slices: Option<[Slice; 3]>,
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Metrics, Ranking};
+    use super::{LabelAverages, Metrics, Ranking};
 
     fn near(a: f64, b: f64) {
         assert!((a - b).abs() < 1e-12, "{a} is not {b}");
@@ -279,7 +270,9 @@ mod tests {
         let mut ranking = Ranking::new(Vec::new(), 1.0);
         ranking.add(&[], &[]);
         ranking.add(&[1, 2, 3, 4, 5, 6, 7], &[]);
-        let expected = Metrics { documents: 2, documents_without_labels: 2, ..Metrics::default() };
+        // Labels 0 to 5 are known by now, and five of them were named in vain.
+        let by_label = LabelAverages { labels: 6, ..LabelAverages::default() };
+        let expected = Metrics { documents: 2, documents_without_labels: 2, by_label, ..Metrics::default() };
         assert_eq!(ranking.finish(), expected);
     }
 
@@ -288,41 +281,5 @@ mod tests {
         let mut ranking = Ranking::new(Vec::new(), 1.0);
         ranking.add(&[10, 11, 12, 13, 14, 1], &[1]);
         assert_eq!(ranking.finish().hits[4], 0.0);
-    }
-
-    #[test]
-    fn json_and_table() {
-        let mut ranking = Ranking::new(Vec::new(), 1.0);
-        ranking.add(&[1, 2, 3], &[1]);
-        ranking.add(&[1, 2, 3], &[]);
-        let metrics = ranking.finish();
-        let object = metrics.json_object();
-        let names: Vec<&str> = object.keys().map(String::as_str).collect();
-        assert_eq!(&names[..4], ["P@1", "P@3", "P@5", "nDCG@1"]);
-        assert_eq!(
-            &names[6..],
-            [
-                "PSP@1",
-                "PSP@3",
-                "PSP@5",
-                "PSnDCG@1",
-                "PSnDCG@3",
-                "PSnDCG@5",
-                "R@1",
-                "R@3",
-                "R@5",
-                "documents_without_labels"
-            ]
-        );
-        assert_eq!(object["P@1"], 50.0);
-        assert_eq!(object["documents_without_labels"], 1);
-        let expected = "\
-%             @1      @3      @5
-P          50.00   16.67   10.00
-nDCG       50.00   50.00   50.00
-PSP       100.00  100.00  100.00
-PSnDCG    100.00  100.00  100.00
-R          50.00   50.00   50.00";
-        assert_eq!(metrics.table(), expected);
     }
 }

@@ -7,9 +7,11 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::evaluate::{DEPTH, Filter, Metrics, Ranking, inverse_propensities};
 
-/// The inverse propensity of each label, and that of a label that no training document has.
+/// What training knew of each label: its inverse propensity, and that of a label that no training document has; its
+/// frequency.
 #[derive(Clone, Debug)]
 pub struct Assessment {
+    frequency: Vec<u32>,
     inverse: Vec<f64>,
     unseen: f64,
 }
@@ -19,7 +21,7 @@ pub struct Assessment {
 pub fn propensities(train_frequency: &[u32], train_documents: u64, a: f64, b: f64) -> Assessment {
     let inverse = inverse_propensities(train_frequency, train_documents, a, b);
     let unseen = inverse_propensities(&[0], train_documents, a, b)[0];
-    Assessment { inverse, unseen }
+    Assessment { frequency: train_frequency.to_vec(), inverse, unseen }
 }
 
 /// Ranks every document of a split, in batches, and scores the ranking. `filter` belongs to the split. `progress` is
@@ -36,8 +38,25 @@ pub fn assess(
     propensities: &Assessment,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Metrics> {
+    Ok(judge(device, model, split, filter, batch_size, propensities, progress)?.finish())
+}
+
+/// As [`assess`], for whoever also wants to know what happened to each label ([`Ranking::label_counts`]).
+///
+/// # Errors
+/// [`crate::Error::Device`] when the device fails.
+pub fn judge(
+    device: &Device,
+    model: &Model,
+    split: &Split,
+    filter: &Filter,
+    batch_size: usize,
+    propensities: &Assessment,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Ranking> {
     let ranker = Ranker::new(device, &model.classifier, DEPTH, batch_size)?;
-    let mut ranking = Ranking::new(propensities.inverse.clone(), propensities.unseen);
+    let mut ranking = Ranking::new(propensities.inverse.clone(), propensities.unseen)
+        .with_slices(propensities.frequency.clone());
     let documents: Vec<u32> = (0..split.len() as u32).collect();
     let mut waiting = None;
     let mut done = 0;
@@ -61,5 +80,5 @@ pub fn assess(
     if let Some((documents, ranked)) = waiting {
         score(documents, ranked)?;
     }
-    Ok(ranking.finish())
+    Ok(ranking)
 }

@@ -18,7 +18,7 @@ mod stored;
 mod text_encoder;
 mod trainer;
 
-pub use assess::{Assessment, assess, propensities};
+pub use assess::{Assessment, assess, judge, propensities};
 pub use auxiliary::{auxiliary_cluster_count, auxiliary_clusters};
 pub use calendar::Calendar;
 pub use encoder_source::{EncoderSource, special_tokens};
