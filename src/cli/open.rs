@@ -6,8 +6,8 @@ use super::progress::{DataProgress, DownloadProgress};
 use super::say;
 use crate::config::{Config, EncoderKind, Format, Text};
 use crate::data::{
-    DataOptions, Dataset, FeatureTable, LabelMap, Layout, Split, SplitName, SplitSummary, Splits, TextField,
-    TokenizerSource, TokenizerSpec,
+    DataFiles, DataOptions, Dataset, FeatureTable, LabelMap, Layout, Split, SplitName, SplitSummary, Splits,
+    TextField, TokenizerSource, TokenizerSpec,
 };
 use crate::error::{Error, Result};
 use crate::train::{EncoderSource, special_tokens};
@@ -66,7 +66,12 @@ pub(super) fn training_data(config: &Config, source: &EncoderSource) -> Result<D
     } else {
         TokenizerSource::File(PathBuf::from(&encoder.tokenizer))
     };
-    with_features(open(&data_options(config, tokenizer)?)?, config)
+    let mut dataset = with_features(open(&data_options(config, tokenizer)?)?, config)?;
+    let held_out = dataset.hold_out(config.train.holdout, config.train.seed)?;
+    if held_out == 0 && config.train.holdout > 0.0 {
+        say("train.holdout is not used: the data set has a dev split");
+    }
+    Ok(dataset)
 }
 
 /// Gives each split that was read its precomputed features, if the encoder takes such.
@@ -90,7 +95,8 @@ fn with_features(mut dataset: Dataset, config: &Config) -> Result<Dataset> {
     Ok(dataset)
 }
 
-/// A split to evaluate a model on; labels that the model lacks get higher numbers.
+/// A split to evaluate a model on; labels that the model lacks get higher numbers. Where the run held out documents of
+/// train, these are dev, and train is without them.
 pub(super) fn evaluation_data(
     config: &Config,
     model: &Path,
@@ -100,8 +106,15 @@ pub(super) fn evaluation_data(
     let tokenizer = TokenizerSource::File(model.join("tokenizer.json"));
     let mut options = data_options(config, tokenizer)?;
     options.fixed_labels = Some(labels);
-    options.splits = Splits::Only(vec![split]);
-    with_features(open(&options)?, config)
+    let parted = config.train.holdout > 0.0
+        && split != SplitName::Test
+        && DataFiles::find(&options.path, options.format)?.splits[SplitName::Dev as usize].is_none();
+    options.splits = Splits::Only(vec![if parted { SplitName::Train } else { split }]);
+    let mut dataset = with_features(open(&options)?, config)?;
+    if parted {
+        dataset.hold_out(config.train.holdout, config.train.seed)?;
+    }
+    Ok(dataset)
 }
 
 fn open(options: &DataOptions) -> Result<Dataset> {
@@ -131,6 +144,10 @@ pub(super) fn describe(dataset: &Dataset) -> Vec<String> {
         if let Some(split) = split {
             lines.push(describe_split(name, split));
         }
+    }
+    if dataset.held_out > 0 {
+        let (held_out, left) = (dataset.held_out, dataset.train.len());
+        lines.push(format!("dev (held out): {held_out} of the training documents; {left} are trained on"));
     }
     lines
 }

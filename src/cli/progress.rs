@@ -171,6 +171,13 @@ impl TrainProgress {
                 }
                 self.bar.suspend(|| say(&line));
             }
+            Event::EarlyStop { epoch, evaluations } => {
+                let line = format!(
+                    "stopped early after epoch {epoch}: {evaluations} evaluations on dev without a gain \
+                     (train.patience); the run is finished"
+                );
+                self.bar.suspend(|| say(&line));
+            }
         }
     }
 

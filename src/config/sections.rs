@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Config;
 use crate::error::{Error, Result};
+use crate::evaluate::Metrics;
 use crate::kernels::fan_in_dlogits::Loss;
 use crate::kernels::storage::Storage;
 use crate::optimize::{Optimizer, Rule, Schedule};
@@ -199,7 +200,7 @@ sections! {
     /// `[train]`.
     Train {
         epochs: u32, batch_size: usize, accumulate: usize, seed: u64, evaluate_every: u32, evaluate_on: EvaluateOn,
-        checkpoint_every: u64, clip_norm: f64, deterministic: bool, kernels_off: String,
+        checkpoint_every: u64, holdout: f64, select_metric: String, patience: u32, min_delta: f64, clip_norm: f64, deterministic: bool, kernels_off: String,
     }
     /// `[evaluate]`.
     Evaluate { propensity_a: f64, propensity_b: f64, batch_size: usize, filter: bool }
@@ -285,6 +286,17 @@ impl Config {
         at_least_one("train.epochs", t.epochs as usize)?;
         at_least_one("train.batch_size", t.batch_size)?;
         at_least_one("train.accumulate", t.accumulate)?;
+        within("train.holdout", t.holdout, 0.0, 0.9, "from 0 (none) to 0.9")?;
+        within("train.min_delta", t.min_delta, 0.0, 100.0, "from 0 to 100 percent points")?;
+        if Metrics::default().get(&t.select_metric).is_none() {
+            let message =
+                format!("is {:?}; it must be one of {}", t.select_metric, Metrics::names().join(", "));
+            return Err(Error::config("train.select_metric", message));
+        }
+        if t.patience > 0 && t.evaluate_every == 0 {
+            let message = "needs evaluations during the run; say train.evaluate_every = 1";
+            return Err(Error::config("train.patience", message));
+        }
         within("train.clip_norm", t.clip_norm, 0.0, 1e30, "0 (off) or more")?;
         let group = t.batch_size.saturating_mul(t.accumulate);
         within(

@@ -117,9 +117,7 @@ impl Batch {
             batch.positives.extend(split.labels(document as usize).iter().map(|&label| [label, row as u32]));
         }
         batch.positives.sort_unstable();
-        if let Some(table) = split.features() {
-            documents.iter().for_each(|&document| table.append_row(document as usize, &mut batch.features));
-        }
+        documents.iter().for_each(|&document| split.append_features(document as usize, &mut batch.features));
         batch
     }
 
@@ -219,14 +217,17 @@ pub struct MaxSizes {
 /// The exact upper bounds over any choice of `batch_size` different documents: the sums of the largest ones.
 #[must_use]
 pub fn max_sizes(split: &Split, batch_size: usize) -> MaxSizes {
-    let largest = |offsets: &[u64]| {
-        let mut lengths: Vec<u64> = offsets.windows(2).map(|w| w[1] - w[0]).collect();
+    let largest = |length: &dyn Fn(usize) -> usize| {
+        let mut lengths: Vec<usize> = (0..split.len()).map(length).collect();
         if batch_size < lengths.len() && batch_size > 0 {
             lengths.select_nth_unstable_by(batch_size - 1, |a, b| b.cmp(a));
         }
-        lengths.iter().take(batch_size).sum::<u64>() as usize
+        lengths.iter().take(batch_size).sum()
     };
-    MaxSizes { tokens: largest(split.token_offsets()), positives: largest(split.label_offsets()) }
+    MaxSizes {
+        tokens: largest(&|document| split.tokens(document).len()),
+        positives: largest(&|document| split.labels(document).len()),
+    }
 }
 
 #[cfg(test)]

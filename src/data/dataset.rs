@@ -62,6 +62,8 @@ pub struct Dataset {
     pub train: Split,
     /// Documents to decide on, if there are any.
     pub dev: Option<Split>,
+    /// How many of dev's documents were taken from train ([`Dataset::hold_out`]): all or none.
+    pub held_out: usize,
     /// Documents to report on, if there are any.
     pub test: Option<Split>,
     /// (test row, label id) pairs to leave out of the evaluation, sorted.
@@ -156,6 +158,7 @@ impl Dataset {
             labels: cached.labels,
             train: train.unwrap_or_else(Split::empty),
             dev,
+            held_out: 0,
             test,
             filter: cached.filter.into_iter().map(|[row, label]| (row, label)).collect(),
             tokenizer,

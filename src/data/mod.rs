@@ -10,6 +10,7 @@ pub mod clusters;
 pub mod dataset;
 pub mod document;
 mod features;
+mod holdout;
 mod json;
 pub mod labels;
 pub mod layout;

@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 pub struct Split {
     storage: Arc<Storage>,
     features: Option<FeatureTable>,
+    /// The stored documents that belong to the split, in its order; none: all. \[N\]
+    rows: Option<Arc<[u32]>>,
 }
 
 enum Storage {
@@ -36,6 +38,7 @@ impl Split {
         Self {
             storage: Arc::new(Storage::Owned { tokens, token_offsets, labels, label_offsets }),
             features: None,
+            rows: None,
         }
     }
 
@@ -61,8 +64,22 @@ impl Split {
             && ascends(token_offsets, tokens.len())
             && ascends(label_offsets, labels.len())
             && labels.iter().all(|&label| (label as usize) < limit);
-        sound
-            .then(|| Self { storage: Arc::new(Storage::Mapped { map: Arc::clone(map), at }), features: None })
+        sound.then(|| Self {
+            storage: Arc::new(Storage::Mapped { map: Arc::clone(map), at }),
+            features: None,
+            rows: None,
+        })
+    }
+
+    /// The documents of these numbers, in this order, without a copy of them: 4 bytes a document.
+    ///
+    /// # Panics
+    /// If a number is N or more.
+    #[must_use]
+    pub fn select(&self, documents: &[u32]) -> Self {
+        assert!(documents.iter().all(|document| (*document as usize) < self.len()), "documents of the split");
+        let rows = documents.iter().map(|document| self.row(*document as usize) as u32).collect();
+        Self { rows: Some(rows), ..self.clone() }
     }
 
     /// The same documents with precomputed features.
@@ -70,11 +87,11 @@ impl Split {
     /// # Errors
     /// [`Error::Config`] when the table has another number of rows; `name` is the split's.
     pub fn with_features(self, table: FeatureTable, name: &str) -> Result<Self> {
-        if table.len() != self.len() {
+        let documents = self.token_offsets().len() - 1;
+        if table.len() != documents {
             let message = format!(
-                "the features of {name} have {} rows, but there are {} documents",
-                table.len(),
-                self.len()
+                "the features of {name} have {} rows, but there are {documents} documents",
+                table.len()
             );
             return Err(Error::config("encoder.features", message));
         }
@@ -97,16 +114,25 @@ impl Split {
         Err(Error::config("encoder.features", message))
     }
 
-    /// Precomputed features, a row a document, if there are any.
-    #[must_use]
-    pub fn features(&self) -> Option<&FeatureTable> {
-        self.features.as_ref()
+    /// Appends the precomputed features of a document to `out`, if there are any.
+    ///
+    /// # Panics
+    /// If `document` is N or more.
+    pub fn append_features(&self, document: usize, out: &mut Vec<f32>) {
+        if let Some(table) = &self.features {
+            table.append_row(self.row(document), out);
+        }
+    }
+
+    /// Where a document of the split is stored.
+    fn row(&self, document: usize) -> usize {
+        self.rows.as_ref().map_or(document, |rows| rows[document] as usize)
     }
 
     /// Number of documents N.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.token_offsets().len() - 1
+        self.rows.as_ref().map_or(self.token_offsets().len() - 1, |rows| rows.len())
     }
 
     /// Whether there are no documents.
@@ -121,8 +147,8 @@ impl Split {
     /// If `document` is N or more.
     #[must_use]
     pub fn tokens(&self, document: usize) -> &[u32] {
-        let offsets = self.token_offsets();
-        &self.all_tokens()[offsets[document] as usize..offsets[document + 1] as usize]
+        let (offsets, row) = (self.token_offsets(), self.row(document));
+        &self.all_tokens()[offsets[row] as usize..offsets[row + 1] as usize]
     }
 
     /// Label ids of a document, ascending, each once.
@@ -131,35 +157,38 @@ impl Split {
     /// If `document` is N or more.
     #[must_use]
     pub fn labels(&self, document: usize) -> &[u32] {
-        let offsets = self.label_offsets();
-        &self.all_labels()[offsets[document] as usize..offsets[document + 1] as usize]
+        let (offsets, row) = (self.label_offsets(), self.row(document));
+        &self.all_labels()[offsets[row] as usize..offsets[row + 1] as usize]
     }
 
-    /// Token ids of all documents, one after the other.
+    /// (document, label) pairs of all documents.
     #[must_use]
-    pub fn all_tokens(&self) -> &[u32] {
+    pub fn positives(&self) -> usize {
+        (0..self.len()).map(|document| self.labels(document).len()).sum()
+    }
+
+    /// Token ids of all stored documents, one after the other.
+    fn all_tokens(&self) -> &[u32] {
         self.u32s(0)
     }
 
-    /// Where each document's tokens begin in [`Split::all_tokens`]. \[N + 1\]
-    #[must_use]
-    pub fn token_offsets(&self) -> &[u64] {
+    /// Where each stored document's tokens begin in [`Split::all_tokens`].
+    fn token_offsets(&self) -> &[u64] {
         self.u64s(1)
     }
 
-    /// Label ids of all documents, one after the other.
-    #[must_use]
-    pub fn all_labels(&self) -> &[u32] {
+    /// Label ids of all stored documents, one after the other.
+    fn all_labels(&self) -> &[u32] {
         self.u32s(2)
     }
 
-    /// Where each document's labels begin in [`Split::all_labels`]. \[N + 1\]
-    #[must_use]
-    pub fn label_offsets(&self) -> &[u64] {
+    /// Where each stored document's labels begin in [`Split::all_labels`].
+    fn label_offsets(&self) -> &[u64] {
         self.u64s(3)
     }
 
-    /// A number that differs, but for chance, between splits with other tokens, labels or features.
+    /// A number that differs, but for chance, between splits with other tokens, labels or features, or that are drawn
+    /// otherwise from the same documents.
     #[must_use]
     pub fn digest(&self) -> u64 {
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
@@ -168,6 +197,9 @@ impl Split {
         }
         for offsets in [self.token_offsets(), self.label_offsets()] {
             hash.update(bytemuck::cast_slice(offsets));
+        }
+        if let Some(rows) = &self.rows {
+            hash.update(bytemuck::cast_slice(rows));
         }
         if let Some(table) = &self.features {
             hash.update(&(table.width() as u64).to_le_bytes());
@@ -206,21 +238,15 @@ impl Split {
 
 impl std::fmt::Debug for Split {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Split")
-            .field("documents", &self.len())
-            .field("tokens", &self.all_tokens().len())
-            .field("labels", &self.all_labels().len())
-            .finish()
+        f.debug_struct("Split").field("documents", &self.len()).field("labels", &self.positives()).finish()
     }
 }
 
 /// The same documents with the same tokens and labels.
 impl PartialEq for Split {
     fn eq(&self, other: &Self) -> bool {
-        self.all_tokens() == other.all_tokens()
-            && self.token_offsets() == other.token_offsets()
-            && self.all_labels() == other.all_labels()
-            && self.label_offsets() == other.label_offsets()
+        let same = |d: usize| self.tokens(d) == other.tokens(d) && self.labels(d) == other.labels(d);
+        self.len() == other.len() && (0..self.len()).all(same)
     }
 }
 
@@ -248,8 +274,8 @@ pub(super) fn push_sorted_unique(flat: &mut Vec<u32>, labels: impl Iterator<Item
 #[must_use]
 pub fn label_frequencies(split: &Split, labels: usize) -> Vec<u32> {
     let mut counts = vec![0; labels];
-    for &label in split.all_labels() {
-        counts[label as usize] += 1;
+    for label in (0..split.len()).flat_map(|document| split.labels(document)) {
+        counts[*label as usize] += 1;
     }
     counts
 }
@@ -265,6 +291,11 @@ mod tests {
         assert_eq!((split.len(), split.tokens(0), split.labels(0)), (3, &[5, 6, 5][..], &[1, 3][..]));
         assert_eq!((split.tokens(1).len(), split.labels(1).len(), split.tokens(2)), (0, 0, &[7][..]));
         assert_eq!(label_frequencies(&split, 5), [0, 2, 0, 1, 0]);
+        let some = split.select(&[2, 0]);
+        assert_eq!((some.len(), some.tokens(0), some.labels(1)), (2, &[7][..], &[1, 3][..]));
+        assert_eq!((label_frequencies(&some, 5), some.positives()), (vec![0, 2, 0, 1, 0], 3));
+        assert_eq!(some.select(&[1]), Split::from_documents([(vec![5, 6, 5], vec![1, 3])]));
+        assert!(some.digest() != split.digest() && some.digest() != split.select(&[0, 2]).digest());
         assert!(Split::empty().is_empty());
         let mut flat = vec![9];
         assert_eq!(push_sorted_unique(&mut flat, [2, 9, 2, 2].into_iter()), 2);

@@ -162,7 +162,7 @@ coverage  100.00  100.00  100.00";
         }
         assert!((slices.iter().map(|slice| slice.positives_share).sum::<f64>() - 1.0).abs() < 1e-15);
         let object = metrics.json_object();
-        assert_eq!(object["slices"]["head"]["train_frequency"], serde_json::json!([4, 9]));
+        assert_eq!(object["slices"]["head"]["train_frequency"], serde_json::json!([9, 9]));
         assert_eq!(object["slices"]["tail"]["labels"], 3);
         let table = metrics.slice_table().unwrap();
         let widths: Vec<usize> = table.lines().map(str::len).collect();

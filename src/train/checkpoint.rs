@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::model::Model;
+use super::selection::Selection;
 use super::stored::{Content, tensors};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -23,8 +24,8 @@ pub(super) struct Progress {
     pub(super) documents: u64,
     /// Rewirings, pruned slots and slots pruned again in this epoch.
     pub(super) rewired: [u64; 3],
-    /// Best value on dev so far.
-    pub(super) best: Option<f64>,
+    /// What dev has chosen so far.
+    pub(super) selection: Selection,
     /// Lines of `metrics.jsonl`.
     pub(super) log_lines: u64,
     /// What the run was trained on: labels, training documents, vocabulary.

@@ -13,6 +13,7 @@ mod parameter_counts;
 mod plan;
 mod run_folder;
 mod schedules;
+mod selection;
 mod sizes;
 mod stored;
 mod text_encoder;

@@ -6,6 +6,7 @@ use super::encoder_source::{EncoderSource, check_tokenizer};
 use super::feed::FeedSizes;
 use super::model::{EncoderSizes, ModelSizes, micro_batch};
 use super::plan::Plan;
+use super::selection;
 use crate::config::{Config, EvaluateOn};
 use crate::data::{Dataset, Split};
 use crate::device::Device;
@@ -25,8 +26,8 @@ pub fn check_run(device: &Device, config: &Config, source: &EncoderSource, datas
 /// The sizes of the model of a run.
 ///
 /// # Errors
-/// [`Error::Config`] when the split to evaluate on is not there, or data and encoder do not belong together; as
-/// [`auxiliary_clusters`].
+/// [`Error::Config`] when the split to evaluate on is not there or may not end the run, or data and encoder do not belong
+/// together; as [`auxiliary_clusters`].
 pub fn model_sizes(
     config: &Config,
     source: &EncoderSource,
@@ -44,7 +45,7 @@ pub fn model_sizes(
     }
     let calendar = Calendar::new(config, dataset.train.len());
     let labels = dataset.labels.len();
-    let per_document = dataset.train.all_labels().len() as f64 / dataset.train.len().max(1) as f64;
+    let per_document = dataset.train.positives() as f64 / dataset.train.len().max(1) as f64;
     let clusters = if config.has_auxiliary() { auxiliary_clusters(config, dataset)?.count() } else { 0 };
     Ok(ModelSizes {
         encoder,
@@ -58,11 +59,21 @@ pub fn model_sizes(
 }
 
 /// The split that is evaluated during training, and its name.
+///
+/// # Errors
+/// [`Error::Config`] when it is not there, or may not decide what it is asked to decide.
 pub(super) fn evaluated_split<'d>(
     config: &Config,
     dataset: &'d Dataset,
 ) -> Result<Option<(&'d Split, &'static str)>> {
-    let dev = dataset.dev.as_ref().map(|split| (split, "dev"));
+    let chosen = wanted_split(config, dataset)?;
+    selection::check(config, chosen.map(|(_, name)| name))?;
+    Ok(chosen)
+}
+
+fn wanted_split<'d>(config: &Config, dataset: &'d Dataset) -> Result<Option<(&'d Split, &'static str)>> {
+    let dev_name = if dataset.held_out > 0 { selection::HELD_OUT } else { selection::DEV };
+    let dev = dataset.dev.as_ref().map(|split| (split, dev_name));
     let test = dataset.test.as_ref().map(|split| (split, "test"));
     let wanted = match config.train.evaluate_on {
         EvaluateOn::None => return Ok(None),

@@ -17,6 +17,7 @@ use super::model_folder::{ModelInfo, write_description, write_weights};
 use super::plan::Plan;
 use super::run_folder::RunFolder;
 use super::schedules::Schedules;
+use super::selection;
 use super::sizes::{evaluated_split, model_sizes};
 use crate::classifier::{Regrow, RewireCounts};
 use crate::config::{Config, RewireInit};
@@ -78,6 +79,13 @@ pub enum Event<'a> {
         /// Whether this is the best model so far on dev.
         best: bool,
     },
+    /// The run ends, or has ended before, because dev gained no more.
+    EarlyStop {
+        /// The last epoch, from 1.
+        epoch: u32,
+        /// Evaluations on dev since the last gain.
+        evaluations: u32,
+    },
 }
 
 /// What a run needs besides its config.
@@ -133,7 +141,7 @@ struct Trainer<'a> {
     in_flight: VecDeque<(u64, StepOutcome)>,
 }
 
-/// Trains until the last epoch, a stop, or an error.
+/// Trains until the last epoch, until dev gains no more (`train.patience`), a stop, or an error.
 ///
 /// # Errors
 /// [`Error::Diverged`] when a loss is not finite (the last checkpoint stays); [`Error::Interrupted`] after a stop and
@@ -211,10 +219,14 @@ impl<'a> Trainer<'a> {
     fn run(&mut self, observer: &mut dyn FnMut(Event<'_>)) -> Result<Finished> {
         let mut finished = Finished { metrics: None, steps: self.progress.step, loss: f64::NAN };
         let total = self.calendar.total_steps();
-        while self.progress.step < total {
+        while self.progress.step < total && !self.progress.selection.stopped {
             let epoch = (self.progress.step / self.calendar.steps_per_epoch) as u32;
             let spent = self.run_epoch(epoch, observer)?;
             finished = self.end_epoch(epoch, spent, observer)?;
+        }
+        if self.progress.selection.stopped {
+            let epoch = (self.progress.step / self.calendar.steps_per_epoch) as u32;
+            observer(Event::EarlyStop { epoch, evaluations: self.progress.selection.waited });
         }
         Ok(finished)
     }
@@ -318,9 +330,8 @@ impl<'a> Trainer<'a> {
         let seconds = spent.seconds;
         let documents_per_second = spent.documents as f64 / seconds.max(1e-9);
         let best = match &evaluated {
-            Some((metrics, "dev")) if self.progress.best.is_none_or(|best| metrics.precision[0] > best) => {
-                self.progress.best = Some(metrics.precision[0]);
-                true
+            Some((metrics, split)) if selection::may_choose(split) => {
+                self.progress.selection.judge(metrics, &self.o.config.train, last)
             }
             _ => false,
         };
@@ -347,6 +358,9 @@ impl<'a> Trainer<'a> {
             object.extend(metrics.json_object());
         }
         self.o.folder.log(&line)?;
+        if let Some(line) = self.progress.selection.stop_line(self.o.config, epoch + 1, self.progress.step) {
+            self.o.folder.log(&line)?;
+        }
         if best {
             write_description(&self.o.folder.best_model(), &self.model, &self.info)?;
             self.save_model(&self.o.folder.best_model())?;

