@@ -6,9 +6,12 @@
 //!import linear
 //!import random
 //!import narrow
+//!import rewire_row
 
 // how many states the optimizer keeps for a weight
 const STATES: u32 = 2u;
+// 1: indices are drawn here; 0: pruned slots have their new ones already
+const DRAW: u32 = 1u;
 const WORKGROUP: u32 = 64u;
 
 struct Params {
@@ -41,41 +44,13 @@ var<immediate> params: Params;
 
 // Bits that round to the nearest.
 const NEAREST: u32 = 0x8000u;
-// After so many draws the next free index is taken: rows that use nearly all features would draw for long.
-const MAX_DRAWS: u32 = 32u;
-
-fn draw(index_row: u32, sub: u32) -> vec4<u32> {
-    let counter = vec4<u32>(params.first_index_row + index_row, sub, params.step, params.purpose);
-    return philox(counter, vec2<u32>(params.seed_low, params.seed_high));
-}
-
-fn index_at(index_row: u32, slot: u32) -> u32 {
-    return (indices[index_row * params.index_words + slot / 2u] >> ((slot & 1u) * 16u)) & 0xffffu;
-}
-
-fn set_index(index_row: u32, slot: u32, index: u32) {
-    let at = index_row * params.index_words + slot / 2u;
-    let shift = (slot & 1u) * 16u;
-    indices[at] = (indices[at] & ~(0xffffu << shift)) | (index << shift);
-}
-
-// Whether the first `end` slots of the row have this index.
-fn row_has(index_row: u32, end: u32, index: u32) -> bool {
-    var found = false;
-    for (var slot = 0u; slot < end; slot++) {
-        if index_at(index_row, slot) == index {
-            found = true;
-        }
-    }
-    return found;
-}
 
 // An index that the row does not have. With every index in use, the slot keeps its own.
 fn fresh_index(index_row: u32, slot: u32) -> u32 {
     let end = select(params.fan_in, slot, params.first_wiring == 1u);
     var candidate = 0u;
     for (var i = 0u; i < MAX_DRAWS; i++) {
-        candidate = below(draw(index_row, slot * (MAX_DRAWS / 4u + 1u) + i / 4u)[i % 4u], params.features);
+        candidate = drawn_index(index_row, slot, i);
         if !row_has(index_row, end, candidate) {
             return candidate;
         }
@@ -116,7 +91,7 @@ fn main(
         if (mask[index_row * params.mask_words + slot / 32u] >> (slot % 32u) & 1u) == 0u {
             continue;
         }
-        set_index(index_row, slot, fresh_index(index_row, slot));
+        if DRAW == 1u { set_index(index_row, slot, fresh_index(index_row, slot)); }
         for (var row = first_row; row < end_row; row++) {
             var weight = 0.0;
             if params.bound > 0.0 {

@@ -295,6 +295,8 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
         let matrices = [8, 16].map(|size| Cooperative { size, subgroup: 32 });
         launches.extend(matrices.map(|matrices| matmul_cooperative::launch(matrices, &product, s)));
     }
+    launches.push(rewire_regrow::launch_in_place(block, growth, [s; 7]));
+    launches.extend(rewire_gradient::launches(block, growth, 1, 1, [s; 4]));
     launches.extend(inverted_index::launches(block, 4, [s; 4]));
     launches
 }

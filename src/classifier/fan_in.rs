@@ -13,7 +13,7 @@ use crate::kernels::{
 };
 
 /// Logit gradients of a block take at most so many bytes.
-const WORKSPACE_BYTES: usize = 64 << 20;
+pub const WORKSPACE_BYTES: usize = 64 << 20;
 
 /// What a layer is made of.
 #[derive(Clone, Copy, Debug)]
@@ -324,6 +324,14 @@ impl FanIn {
         if self.options.train_bias {
             let update = [dlogits, &bias, &bias_first, &bias_second];
             recording.launch(bias_update::launch(shape, rule, rates, update));
+        }
+    }
+
+    /// Where a step that is launched part by part keeps the logit gradients and losses of a block.
+    pub(super) fn step_scratch(&self) -> Option<[Buffer; 2]> {
+        match &self.workspace {
+            Workspace::OnePass { .. } => None,
+            Workspace::Launches { dlogits, label_loss } => Some([dlogits.clone(), label_loss.clone()]),
         }
     }
 

@@ -1,7 +1,8 @@
 //! Dynamic rewiring (SPARTEX §2.2, SET with a fixed fan-in): the connections of least magnitude are pruned and grow
-//! again at random places, in the same slots.
+//! again elsewhere, in the same slots: at random, or where a batch's gradient is largest among some random features.
 
 use super::fan_in::FanIn;
+use super::grow::GrowthBatch;
 use crate::device::{Device, Recording, Slice};
 use crate::error::Result;
 use crate::kernels::rewire_mask::{self, Rule};
@@ -36,6 +37,16 @@ pub struct RewireCounts {
     pub pruned_again: u64,
     /// Slots regrown.
     pub regrown: u64,
+    /// Slots of the layer.
+    pub connections: u64,
+}
+
+impl RewireCounts {
+    /// Share of the connections that were pruned.
+    #[must_use]
+    pub fn turnover(&self) -> f64 {
+        self.pruned as f64 / self.connections.max(1) as f64
+    }
 }
 
 impl FanIn {
@@ -45,6 +56,32 @@ impl FanIn {
     /// # Errors
     /// [`crate::Error::Device`] when memory runs out or the device is lost.
     pub fn rewire(&self, device: &Device, prune: Prune, regrow: Regrow) -> Result<RewireCounts> {
+        self.rewire_guided(device, prune, regrow, None)
+    }
+
+    /// [`FanIn::rewire`] with growth by gradient: each pruned slot takes, of some random features that the row does not
+    /// have, the one with the largest |Σ_b dlogits · x| over a batch. Costs a forward pass of the layer on that batch and,
+    /// for each pruned slot, `candidates` products of B numbers; no gradient is stored but that of a chunk of logits.
+    ///
+    /// # Errors
+    /// As [`FanIn::rewire`].
+    pub fn rewire_by_gradient(
+        &self,
+        device: &Device,
+        prune: Prune,
+        regrow: Regrow,
+        guide: &GrowthBatch<'_>,
+    ) -> Result<RewireCounts> {
+        self.rewire_guided(device, prune, regrow, Some(guide))
+    }
+
+    fn rewire_guided(
+        &self,
+        device: &Device,
+        prune: Prune,
+        regrow: Regrow,
+        guide: Option<&GrowthBatch<'_>>,
+    ) -> Result<RewireCounts> {
         let rules = self.rules(device, prune)?;
         let growth = Growth {
             features: self.options.features,
@@ -54,7 +91,7 @@ impl FanIn {
             first_wiring: false,
             states: self.options.rule.states(),
         };
-        let mut total = RewireCounts::default();
+        let mut total = RewireCounts { connections: self.connections(), ..RewireCounts::default() };
         for (block, rule) in self.blocks.iter().zip(rules) {
             let mask = device.allocate("pruned slots", block.regrown.bytes())?;
             let counts = device.allocate("rewiring counts", 16)?;
@@ -65,10 +102,14 @@ impl FanIn {
                 &(&block.weights).into(),
                 &(&mask).into(),
             ));
+            if let Some(guide) = guide {
+                self.record_growth(&mut recording, block, &mask, growth, (guide, device));
+            }
+            let regrow = if guide.is_some() { rewire_regrow::launch_in_place } else { rewire_regrow::launch };
             let bindings =
                 [&mask, &block.regrown, &block.weights, &block.indices, &block.first, &block.second, &counts]
                     .map(Slice::from);
-            recording.launch(rewire_regrow::launch(block.shape, growth, bindings.each_ref()));
+            recording.launch(regrow(block.shape, growth, bindings.each_ref()));
             device.submit(recording)?;
             let [pruned, again, regrown] = device.read_vec::<u32>(&counts, 3)?[..] else { continue };
             total.pruned += u64::from(pruned);
@@ -102,6 +143,12 @@ impl FanIn {
         Ok(out)
     }
 
+    /// Slots of all rows of indices.
+    fn connections(&self) -> u64 {
+        let rows: u64 = self.blocks.iter().map(|block| block.shape.index_rows() as u64).sum();
+        rows * self.options.fan_in as u64
+    }
+
     /// The rule of each block.
     fn rules(&self, device: &Device, prune: Prune) -> Result<Vec<Rule>> {
         let same = |rule| Ok(vec![rule; self.blocks.len()]);
@@ -110,13 +157,10 @@ impl FanIn {
             Prune::FractionPerRow(fraction) => {
                 same(Rule::PerRow(floor_share(self.options.fan_in as u64, fraction) as u32))
             }
-            Prune::Fraction(fraction) => {
-                let rows: u64 = self.blocks.iter().map(|block| block.shape.index_rows() as u64).sum();
-                match floor_share(rows * self.options.fan_in as u64, fraction) {
-                    0 => same(Rule::PerRow(0)),
-                    count => self.select_smallest(device, count),
-                }
-            }
+            Prune::Fraction(fraction) => match floor_share(self.connections(), fraction) {
+                0 => same(Rule::PerRow(0)),
+                count => self.select_smallest(device, count),
+            },
         }
     }
 }

@@ -17,7 +17,7 @@ pub use keys::resolve_value;
 pub use sections::{
     Auxiliary, BiasInit, BiasRule, Classifier, Data, Evaluate, EvaluateOn, Format, HeadKind, Intermediate,
     IntermediateActivation, Normalisation, OptimizerKind, OptimizerSection, Optimizers, Reduction, Rewire,
-    RewireInit, RewireMode, ScheduleKind, Text, Train,
+    RewireGrowth, RewireInit, RewireMode, ScheduleKind, Text, Train,
 };
 
 use crate::error::{Error, Result};

@@ -6,6 +6,7 @@ use super::Config;
 use crate::error::{Error, Result};
 use crate::evaluate::Metrics;
 use crate::kernels::fan_in_dlogits::Loss;
+use crate::kernels::rewire_gradient::MAX_CANDIDATES;
 use crate::kernels::storage::Storage;
 use crate::optimize::{Optimizer, Rule, Schedule};
 
@@ -81,6 +82,13 @@ choices! {
         Cosine,
         /// No change.
         Constant,
+    }
+    /// `rewire.growth`.
+    RewireGrowth {
+        /// New indices are drawn at random.
+        Random,
+        /// Some are drawn at random, and the one with the largest gradient over the last batch is taken.
+        Gradient,
     }
     /// `rewire.init`.
     RewireInit {
@@ -184,8 +192,9 @@ sections! {
     Auxiliary { weight: f64, cutoff_epoch: u32, clusters: String, cluster_size: usize, normalisation: Normalisation }
     /// `[rewire]`.
     Rewire {
-        mode: RewireMode, threshold: f64, threshold_end: f64, schedule: ScheduleKind, fraction: f64, per_row: bool,
-        interval: u64, until: f64, init: RewireInit,
+        mode: RewireMode, threshold: f64, threshold_end: f64, schedule: ScheduleKind, fraction: f64,
+        fraction_schedule: ScheduleKind, per_row: bool, growth: RewireGrowth, candidates: usize, interval: u64,
+        until: f64, init: RewireInit,
     }
     /// `[optimizer]`.
     Optimizers {
@@ -270,6 +279,8 @@ impl Config {
         within("rewire.threshold", r.threshold, 0.0, f64::MAX, "0 or more")?;
         within("rewire.threshold_end", r.threshold_end, 0.0, f64::MAX, "0 or more")?;
         within("rewire.fraction", r.fraction, 0.0, 1.0, "from 0 to 1")?;
+        let most = MAX_CANDIDATES as f64;
+        within("rewire.candidates", r.candidates as f64, 1.0, most, &format!("from 1 to {most}"))?;
         within("rewire.until", r.until, 0.0, 1.0, "from 0 to 1")?;
         if r.mode != RewireMode::Off {
             at_least_one("rewire.interval", usize::try_from(r.interval).unwrap_or(usize::MAX))?;

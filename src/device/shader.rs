@@ -31,6 +31,7 @@ const SHARED: &[(&str, &str)] = &[
     ("loss", include_str!("../../shaders/shared/loss.wgsl")),
     ("top_k_list", include_str!("../../shaders/shared/top_k_list.wgsl")),
     ("activation", include_str!("../../shaders/shared/activation.wgsl")),
+    ("rewire_row", include_str!("../../shaders/shared/rewire_row.wgsl")),
     ("product", include_str!("../../shaders/shared/product.wgsl")),
     ("product_quads", include_str!("../../shaders/shared/product_quads.wgsl")),
     ("product_store", include_str!("../../shaders/shared/product_store.wgsl")),

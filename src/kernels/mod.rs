@@ -51,6 +51,7 @@ pub mod probe_copy;
 pub mod probe_fma;
 pub mod probe_gather;
 pub mod products;
+pub mod rewire_gradient;
 pub mod rewire_histogram;
 pub mod rewire_mask;
 pub mod rewire_regrow;
@@ -137,6 +138,7 @@ pub const ALL: &[&Kernel] = &[
     &probe_copy::KERNEL,
     &probe_fma::KERNEL,
     &probe_gather::KERNEL,
+    &rewire_gradient::KERNEL,
     &rewire_histogram::KERNEL,
     &rewire_mask::KERNEL,
     &rewire_regrow::KERNEL,

@@ -46,14 +46,15 @@ pub static KERNEL: Kernel = Kernel {
     ],
     twin,
     variants: || {
-        let precisions = Precision::all().into_iter();
-        precisions.flat_map(|precision| [0, 1, 2].map(|states| constants(states, precision))).collect()
+        let variant = |precision, draw| [0, 1, 2].map(|states| constants(states, precision, draw));
+        let both = |precision| [variant(precision, false), variant(precision, true)].concat();
+        Precision::all().into_iter().flat_map(both).collect()
     },
 };
 
-fn constants(states: usize, precision: Precision) -> Constants {
-    let precision = precision.constants();
-    [vec![("STATES", states as u32), ("WORKGROUP", WORKGROUP)], precision.to_vec()].concat()
+fn constants(states: usize, precision: Precision, draw: bool) -> Constants {
+    let own = vec![("STATES", states as u32), ("DRAW", u32::from(draw)), ("WORKGROUP", WORKGROUP)];
+    [own, precision.constants().to_vec()].concat()
 }
 
 /// How connections are drawn.
@@ -73,13 +74,19 @@ pub struct Growth {
     pub states: usize,
 }
 
-/// Regrows the slots of `mask`. `regrown`: the mask of the last rewiring, replaced by this one. `counts` \[3\] gets
-/// added: pruned slots, those among them that the last rewiring had regrown, regrown slots.
-pub fn launch(
-    block: Block,
-    growth: Growth,
-    [mask, regrown, weights, indices, first, second, counts]: [&Slice; 7],
-) -> Launch {
+/// Regrows the slots of `mask`; bindings: `mask`, `regrown`, `weights`, `indices`, `first`, `second`, `counts`.
+/// `regrown`: the mask of the last rewiring, replaced by this one. `counts` \[3\] gets added: pruned slots, those among
+/// them that the last rewiring had regrown, regrown slots.
+pub fn launch(block: Block, growth: Growth, bindings: [&Slice; 7]) -> Launch {
+    launch_of(block, growth, true, bindings)
+}
+
+/// [`launch`] for slots whose new indices stand in the rows already: weights, states, mask and counts alone.
+pub fn launch_in_place(block: Block, growth: Growth, bindings: [&Slice; 7]) -> Launch {
+    launch_of(block, growth, false, bindings)
+}
+
+fn launch_of(block: Block, growth: Growth, draw: bool, bindings: [&Slice; 7]) -> Launch {
     let purpose = if growth.first_wiring { Purpose::ClassifierInit } else { Purpose::Regrow };
     let params = Params {
         rows: block.rows as u32,
@@ -101,8 +108,8 @@ pub fn launch(
     };
     Launch {
         kernel: &KERNEL,
-        constants: constants(growth.states, block.precision),
-        bindings: [mask, regrown, weights, indices, first, second, counts].map(Clone::clone).to_vec(),
+        constants: constants(growth.states, block.precision, draw),
+        bindings: bindings.map(Clone::clone).to_vec(),
         params: words_of(&params),
         workgroups: workgroups(block.index_rows()),
         work: (block.index_rows() * block.fan_in * block.fan_in) as u64,
@@ -113,12 +120,37 @@ pub fn launch(
 const NEAREST: u16 = 0x8000;
 
 /// After so many draws the next free index is taken.
-const MAX_DRAWS: u32 = 32;
+pub(super) const MAX_DRAWS: u32 = 32;
+
+/// The numbers that are drawn for one row of indices.
+#[derive(Clone, Copy)]
+pub(super) struct RowDraws {
+    /// Number of the row in the layer.
+    pub(super) index_row: u32,
+    pub(super) step: u32,
+    pub(super) purpose: u32,
+    pub(super) seed: [u32; 2],
+}
+
+impl RowDraws {
+    fn words(self, sub: u32) -> [u32; 4] {
+        philox([self.index_row, sub, self.step, self.purpose], self.seed)
+    }
+
+    /// The `i`-th index drawn for a slot.
+    pub(super) fn index(self, slot: u32, i: u32, features: u32) -> u32 {
+        below(self.words(slot * (MAX_DRAWS / 4 + 1) + i / 4)[i as usize % 4], features)
+    }
+}
 
 impl Params {
-    fn draw(&self, index_row: u32, sub: u32) -> [u32; 4] {
-        let counter = [self.first_index_row + index_row, sub, self.step, self.purpose];
-        philox(counter, [self.seed_low, self.seed_high])
+    fn draws(&self, index_row: u32) -> RowDraws {
+        RowDraws {
+            index_row: self.first_index_row + index_row,
+            step: self.step,
+            purpose: self.purpose,
+            seed: [self.seed_low, self.seed_high],
+        }
     }
 
     /// The weight of a regrown connection, of which `member` counts through the labels that share the row.
@@ -126,7 +158,7 @@ impl Params {
         if self.bound <= 0.0 {
             return 0.0;
         }
-        let words = self.draw(index_row, 0x8000_0000 + member as u32 / 4);
+        let words = self.draws(index_row).words(0x8000_0000 + member as u32 / 4);
         self.bound * (2.0 * unit(words[member % 4]) - 1.0)
     }
 
@@ -136,8 +168,7 @@ impl Params {
         let row_has = |index: u32| row[..end as usize].contains(&(index as u16));
         let mut candidate = 0;
         for i in 0..MAX_DRAWS {
-            let words = self.draw(index_row, slot * (MAX_DRAWS / 4 + 1) + i / 4);
-            candidate = below(words[i as usize % 4], self.features);
+            candidate = self.draws(index_row).index(slot, i, self.features);
             if !row_has(candidate) {
                 return candidate as u16;
             }
@@ -154,7 +185,7 @@ impl Params {
 
 fn twin(call: &mut TwinCall<'_>) {
     let p: Params = call.params();
-    let states = call.constant("STATES");
+    let (states, draw) = (call.constant("STATES"), call.constant("DRAW") == 1);
     let (mask_words, fan_in, group) = (p.mask_words as usize, p.fan_in as usize, p.group as usize);
     let index_rows = p.index_rows as usize;
     let mask = &call.read::<u32>(0)[..index_rows * mask_words];
@@ -180,7 +211,9 @@ fn twin(call: &mut TwinCall<'_>) {
             let again = count(&mut mask.iter().zip(&*regrown).map(|(now, before)| now & before));
             regrown.copy_from_slice(mask);
             for slot in (0..fan_in).filter(|slot| mask[slot / 32] >> (slot % 32) & 1 == 1) {
-                indices[slot] = p.fresh_index(index_row as u32, slot as u32, indices);
+                if draw {
+                    indices[slot] = p.fresh_index(index_row as u32, slot as u32, indices);
+                }
                 for (member, weights) in weights.chunks_exact_mut(weight_words).enumerate() {
                     let weight = p.new_weight(index_row as u32, member * fan_in + slot);
                     storage.put(weights, slot, storage.encode(weight, NEAREST));

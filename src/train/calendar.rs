@@ -2,7 +2,7 @@
 
 use crate::classifier::Prune;
 use crate::config::{Config, HeadKind, RewireMode, ScheduleKind};
-use crate::optimize::rewire_threshold;
+use crate::optimize::{cosine, rewire_threshold};
 
 /// The counts that a config and a number of documents decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,8 @@ impl Calendar {
         self.rewire_steps().checked_div(self.rewire_interval).unwrap_or(0)
     }
 
-    /// What is pruned after `done` optimizer steps, if it is time for it (SPARTEX §2.2, appendix C).
+    /// What is pruned after `done` optimizer steps, if it is time for it (SPARTEX §2.2, appendix C; the cosine of the
+    /// fraction is RigL's, Evci et al. 2020).
     #[must_use]
     pub fn prune_after(&self, done: u64, config: &Config) -> Option<Prune> {
         if self.rewire_interval == 0
@@ -77,8 +78,13 @@ impl Calendar {
         let rewire = &config.rewire;
         match rewire.mode {
             RewireMode::Off => None,
-            RewireMode::Fraction if rewire.per_row => Some(Prune::FractionPerRow(rewire.fraction)),
-            RewireMode::Fraction => Some(Prune::Fraction(rewire.fraction)),
+            RewireMode::Fraction => {
+                let fraction = match rewire.fraction_schedule {
+                    ScheduleKind::Constant => rewire.fraction,
+                    ScheduleKind::Cosine => cosine(rewire.fraction, 0.0, done, self.rewire_steps()),
+                };
+                Some(if rewire.per_row { Prune::FractionPerRow(fraction) } else { Prune::Fraction(fraction) })
+            }
             RewireMode::Threshold => Some(Prune::Threshold(match rewire.schedule {
                 ScheduleKind::Constant => rewire.threshold,
                 ScheduleKind::Cosine => {
@@ -122,5 +128,29 @@ mod tests {
         let config = Config::with_settings(&settings.map(str::to_owned)).unwrap();
         let pruned: Vec<bool> = (1..=9).map(|done| calendar.prune_after(done, &config).is_some()).collect();
         assert_eq!(pruned, [false, true, false, false, false, false, false, false, false]);
+    }
+    /// Four rewirings in eight steps: ½ · (1 + cos(π · t / 8)) by hand.
+    #[test]
+    fn the_fraction_follows_its_cosine() {
+        let settings = ["train.batch_size=4", "train.epochs=4", "rewire.interval=2", "rewire.until=1"];
+        for (more, want) in [
+            ("rewire.fraction_schedule=constant", [0.4; 4]),
+            ("rewire.fraction_schedule=cosine", [0.341_421_356, 0.2, 0.058_578_644, 0.0]),
+        ] {
+            let settings: Vec<String> =
+                settings.into_iter().chain(["rewire.fraction=0.4", more]).map(str::to_owned).collect();
+            let config = Config::with_settings(&settings).unwrap();
+            let calendar = Calendar::new(&config, 8);
+            let pruned: Vec<f64> = (1..=8)
+                .filter_map(|done| match calendar.prune_after(done, &config) {
+                    Some(Prune::Fraction(fraction)) => Some(fraction),
+                    _ => None,
+                })
+                .collect();
+            assert!(
+                pruned.len() == 4 && pruned.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-8),
+                "{pruned:?}"
+            );
+        }
     }
 }

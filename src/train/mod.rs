@@ -24,7 +24,9 @@ pub use auxiliary::{auxiliary_cluster_count, auxiliary_clusters};
 pub use calendar::Calendar;
 pub use encoder_source::{EncoderSource, special_tokens};
 pub use feed::{Fed, Feed, FeedSizes};
-pub use model::{AuxiliarySizes, EncoderSizes, Model, ModelSizes, StepLosses, StepOutcome, micro_batch};
+pub use model::{
+    AuxiliarySizes, EncoderSizes, Model, ModelSizes, StepLosses, StepOutcome, TrainedBatch, micro_batch,
+};
 pub use model_folder::{LoadedModel, ModelInfo, load_model};
 pub use parameter_counts::{ParameterCounts, parameter_counts};
 pub use plan::{Plan, Purpose, megabytes, process_peak, sizes_without_data};

@@ -3,8 +3,11 @@
 use super::feed::{Fed, Feed, FeedSizes};
 use super::heads::Heads;
 use super::schedules::Schedules;
-use crate::classifier::{Dense, Head, Loss, Ranked, Ranker, Step, StepScale};
-use crate::config::{Config, EncoderInit, EncoderKind, Normalisation, Reduction};
+use crate::classifier::{
+    Dense, GrowthBatch, GrowthWorkspace, Head, Loss, Positives, Prune, Ranked, Ranker, Regrow, RewireCounts,
+    Step, StepScale, WORKSPACE_BYTES,
+};
+use crate::config::{Config, EncoderInit, EncoderKind, Normalisation, Reduction, RewireGrowth, RewireMode};
 use crate::data::Batch;
 use crate::device::{Buffer, Device, Recording, Slice, Ticket};
 use crate::encoder::{
@@ -80,6 +83,8 @@ pub struct Model {
     /// Documents that the encoder takes at once.
     pub micro_batch: usize,
     feed: Feed,
+    /// Where rewiring grows by gradient.
+    growth: Option<GrowthWorkspace>,
     x: Buffer,
     dx: Buffer,
     /// A ring of pairs: the main loss and the auxiliary one.
@@ -92,6 +97,7 @@ pub struct StepOutcome {
     /// Documents of the step.
     pub documents: usize,
     auxiliary: bool,
+    batch: TrainedBatch,
     losses: Ticket,
 }
 
@@ -104,6 +110,15 @@ pub struct StepLosses {
     pub auxiliary: Option<f32>,
 }
 
+/// The batch of the last training step, as it still lies on the device.
+#[derive(Clone, Debug)]
+pub struct TrainedBatch {
+    documents: usize,
+    positives: Positives,
+    /// What the classifier saw, [H, columns].
+    seen: Slice,
+}
+
 /// Documents that the encoder takes at once: all of a step, or one of the batches that it accumulates.
 #[must_use]
 pub fn micro_batch(config: &Config) -> usize {
@@ -114,6 +129,12 @@ pub fn micro_batch(config: &Config) -> usize {
 }
 
 impl StepOutcome {
+    /// What was trained on; good until the next batch is fed.
+    #[must_use]
+    pub fn batch(&self) -> TrainedBatch {
+        self.batch.clone()
+    }
+
     /// Waits for the step's main loss, reduced as the config says.
     ///
     /// # Errors
@@ -156,11 +177,20 @@ impl Model {
         let feature_width = if let EncoderSizes::Features(width) = sizes.encoder { width } else { 0 };
         let cluster_positives = if heads.auxiliary.is_some() { sizes.feed.positives } else { 0 };
         let bytes = (features * columns_of(sizes.feed.documents) * 4) as u64;
+        let by_gradient =
+            config.rewire.growth == RewireGrowth::Gradient && config.rewire.mode != RewireMode::Off;
+        let growth = match heads.classifier.fan_in() {
+            Some(layer) if by_gradient && sizes.train_batch > 0 => {
+                Some(GrowthWorkspace::new(device, layer, WORKSPACE_BYTES)?)
+            }
+            _ => None,
+        };
         Ok(Self {
             intermediate: heads.intermediate,
             classifier: heads.classifier,
             auxiliary: heads.auxiliary,
             heads_kernels: heads.chosen_kernels,
+            growth,
             encoder,
             micro_batch: micro_batch(config),
             feed: Feed::new(device, FeedSizes { cluster_positives, ..sizes.feed }, feature_width)?,
@@ -265,7 +295,34 @@ impl Model {
         }
         let losses = recording.read_back(&loss_slots);
         device.submit(std::mem::take(recording))?;
-        Ok(StepOutcome { documents, auxiliary: auxiliary.is_some(), losses })
+        let batch = TrainedBatch { documents, positives: fed.positives, seen };
+        Ok(StepOutcome { documents, auxiliary: auxiliary.is_some(), batch, losses })
+    }
+
+    /// Rewires the classifier right after the training step on `last`, whose features and positives still lie on the
+    /// device: growth by gradient looks at them again, dropout as it was. A dense classifier has nothing to rewire.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] when the device fails.
+    pub fn rewire(
+        &self,
+        device: &Device,
+        config: &Config,
+        prune: Prune,
+        regrow: Regrow,
+        last: &TrainedBatch,
+    ) -> Result<Option<RewireCounts>> {
+        let Some(layer) = self.classifier.fan_in() else { return Ok(None) };
+        let Some(workspace) = &self.growth else { return layer.rewire(device, prune, regrow).map(Some) };
+        let guide = GrowthBatch {
+            workspace,
+            candidates: config.rewire.candidates,
+            batch: last.documents,
+            loss: config.classifier.loss,
+            positives: &last.positives,
+            x: &last.seen,
+        };
+        layer.rewire_by_gradient(device, prune, regrow, &guide).map(Some)
     }
 
     /// What the reduction multiplies the sum of all losses with.

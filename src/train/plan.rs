@@ -309,18 +309,26 @@ mod tests {
     fn the_plan_is_what_the_model_takes() {
         let auxiliary = ["intermediate.width=48", "intermediate.activation=gelu", "auxiliary.weight=0.5"];
         for more in [&[][..], &["classifier.head=dense"], &["classifier.head=bottleneck"], &auxiliary] {
-            let settings: Vec<String> =
-                ["encoder.dim=32"].iter().chain(more).map(|setting| (*setting).to_owned()).collect();
-            let config = Config::with_settings(&settings).unwrap();
-            let device = Device::cpu(DeviceOptions::default()).unwrap();
-            let sizes =
-                sizes_without_data(&config, EncoderSizes::Bag { vocabulary: 200 }, 300, 1000, 3).unwrap();
-            let plan = Plan::new(&device, &config, sizes).unwrap();
-            let model = Model::new(&device, &config, sizes).unwrap();
-            let _ranker = Ranker::new(&device, &model.classifier, DEPTH, config.evaluate.batch_size).unwrap();
-            assert_eq!(device.memory(), plan.memory, "{more:?}");
+            let plan = taken(more);
             let heads = plan.purposes.iter().find(|p| p.name.starts_with("intermediate")).unwrap().bytes;
             assert_eq!(heads > 0, more.len() == 3 || more == ["classifier.head=bottleneck"], "{more:?}");
         }
+        // Growth by gradient keeps the logit gradients of 300 labels and 64 documents, and a loss of each label.
+        let growth = taken(&["rewire.growth=gradient"]).memory.bytes - taken(&[]).memory.bytes;
+        assert_eq!(growth, 300 * 64 * 4 + 300 * 4);
+    }
+
+    /// A plan, after a look at what the same model takes.
+    fn taken(more: &[&str]) -> Plan {
+        let settings: Vec<String> =
+            ["encoder.dim=32"].iter().chain(more).map(|setting| (*setting).to_owned()).collect();
+        let config = Config::with_settings(&settings).unwrap();
+        let device = Device::cpu(DeviceOptions::default()).unwrap();
+        let sizes = sizes_without_data(&config, EncoderSizes::Bag { vocabulary: 200 }, 300, 1000, 3).unwrap();
+        let plan = Plan::new(&device, &config, sizes).unwrap();
+        let model = Model::new(&device, &config, sizes).unwrap();
+        let _ranker = Ranker::new(&device, &model.classifier, DEPTH, config.evaluate.batch_size).unwrap();
+        assert_eq!(device.memory(), plan.memory, "{more:?}");
+        plan
     }
 }

@@ -77,7 +77,7 @@ impl Stored {
             Dtype::F16 => Storage::F16,
             Dtype::BF16 => Storage::Bf16,
             Dtype::F8E4M3 => Storage::Fp8,
-            Dtype::U16 | Dtype::U32 | Dtype::I32 | Dtype::U8 => return Ok(()),
+            Dtype::U16 | Dtype::U32 | Dtype::I32 | Dtype::I64 | Dtype::U8 => return Ok(()),
         };
         let code = |bytes: &[u8]| bytes.iter().rev().fold(0, |code, byte| code << 8 | u32::from(*byte));
         let mut numbers = bytes.chunks_exact(storage.bytes()).map(|bytes| storage.decode(code(bytes)));

@@ -12,14 +12,14 @@ use super::auxiliary::auxiliary_clusters;
 use super::calendar::Calendar;
 use super::checkpoint::{self, Progress};
 use super::encoder_source::EncoderSource;
-use super::model::{Model, StepOutcome};
+use super::model::{Model, StepOutcome, TrainedBatch};
 use super::model_folder::{ModelInfo, write_description, write_weights};
 use super::plan::Plan;
 use super::run_folder::RunFolder;
 use super::schedules::Schedules;
 use super::selection;
 use super::sizes::{evaluated_split, model_sizes};
-use crate::classifier::{Regrow, RewireCounts};
+use crate::classifier::{Prune, Regrow, RewireCounts};
 use crate::config::{Config, RewireInit};
 use crate::data::{Batch, Dataset, LabelClusters, epoch_order, label_frequencies};
 use crate::device::Device;
@@ -259,9 +259,10 @@ impl<'a> Trainer<'a> {
             let outcome =
                 self.model.train_step(self.o.device, self.o.config, &self.schedules, &batch, step)?;
             self.progress.step += 1;
+            let trained = outcome.batch();
             self.in_flight.push_back((self.progress.step, outcome));
             self.drain(STEPS_IN_FLIGHT, observer)?;
-            self.rewire_if_due(observer)?;
+            self.rewire_if_due(&trained, observer)?;
             // At its end, an epoch saves what it is without its sums: a run that goes on must find them still there.
             let ended = self.progress.step.is_multiple_of(self.calendar.steps_per_epoch);
             if every > 0 && self.progress.step.is_multiple_of(every) && !ended {
@@ -293,7 +294,7 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    fn rewire_if_due(&mut self, observer: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+    fn rewire_if_due(&mut self, trained: &TrainedBatch, observer: &mut dyn FnMut(Event<'_>)) -> Result<()> {
         let step = self.progress.step;
         let config = self.o.config;
         let Some(prune) = self.calendar.prune_after(step, config) else { return Ok(()) };
@@ -302,15 +303,21 @@ impl<'a> Trainer<'a> {
             RewireInit::Random => config.classifier.init_scale / (config.classifier.fan_in as f64).sqrt(),
         };
         let regrow = Regrow { bound: bound as f32, step: step as u32 };
-        let Some(layer) = self.model.classifier.fan_in() else { return Ok(()) };
-        let counts = layer.rewire(self.o.device, prune, regrow)?;
+        let Some(counts) = self.model.rewire(self.o.device, config, prune, regrow, trained)? else {
+            return Ok(());
+        };
         let [rewirings, pruned, again] = &mut self.progress.rewired;
         *rewirings += 1;
         *pruned += counts.pruned;
         *again += counts.pruned_again;
+        let (rule, value) = match prune {
+            Prune::Threshold(threshold) => ("threshold", threshold),
+            Prune::Fraction(fraction) => ("fraction", fraction),
+            Prune::FractionPerRow(fraction) => ("fraction_per_row", fraction),
+        };
         self.o.folder.log(&json!({
             "event": "rewire", "step": step, "pruned": counts.pruned, "pruned_again": counts.pruned_again,
-            "regrown": counts.regrown,
+            "regrown": counts.regrown, "connections": counts.connections, "turnover": counts.turnover(), rule: value,
         }))?;
         observer(Event::Rewired { step, counts });
         Ok(())

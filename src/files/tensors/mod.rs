@@ -47,8 +47,17 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    const ALL: [Self; 9] =
-        [Self::F32, Self::F16, Self::BF16, Self::F8E4M3, Self::U16, Self::U32, Self::I32, Self::I64, Self::U8];
+    const ALL: [Self; 9] = [
+        Self::F32,
+        Self::F16,
+        Self::BF16,
+        Self::F8E4M3,
+        Self::U16,
+        Self::U32,
+        Self::I32,
+        Self::I64,
+        Self::U8,
+    ];
 
     /// Bytes of one number.
     #[must_use]
