@@ -4,7 +4,6 @@ use super::dense::Dense;
 use super::fan_in::{FanIn, Step};
 use crate::device::{Device, Recording};
 use crate::error::Result;
-use crate::kernels::optimizer::Rule;
 
 /// From features to labels.
 pub enum Head {
@@ -57,15 +56,6 @@ impl Head {
         match self {
             Self::FanIn(layer) => layer.options.fan_in,
             Self::Dense(layer) => layer.options.features,
-        }
-    }
-
-    /// The update rule that its states are for.
-    #[must_use]
-    pub fn rule(&self) -> Rule {
-        match self {
-            Self::FanIn(layer) => layer.options.rule,
-            Self::Dense(layer) => layer.options.rule,
         }
     }
 

@@ -100,12 +100,6 @@ impl Intermediate {
         self.options.width
     }
 
-    /// What follows its products, as the config names it.
-    #[must_use]
-    pub fn activation(&self) -> Option<Activation> {
-        self.options.activation
-    }
-
     /// Weight [P, D] and bias \[P\].
     #[must_use]
     pub fn parameters(&self) -> &[Parameter; 2] {
