@@ -2,7 +2,7 @@
 // new weight (zero, or uniform within +-bound), and optimizer states of zero. The bias and other slots stay as they
 // are, bit for bit. The first wiring of a layer is the same with every slot pruned.
 //
-// An invocation owns one row of indices; the numbers drawn depend on the row's number in the whole layer alone.
+// An invocation owns one row of indices, and of it the slots from first_slot to before end_slot; the numbers drawn depend on the row's number in the whole layer alone.
 //!import linear
 //!import random
 //!import narrow
@@ -31,6 +31,8 @@ struct Params {
     first_wiring: u32,    // 1: what the row holds is nothing yet
     seed_low: u32,
     seed_high: u32,
+    first_slot: u32,      // 0: this launch also counts
+    end_slot: u32,
 }
 var<immediate> params: Params;
 
@@ -64,6 +66,23 @@ fn fresh_index(index_row: u32, slot: u32) -> u32 {
     return index_at(index_row, slot);
 }
 
+// Adds the row to the counts; its mask becomes the one of the last rewiring.
+fn count_slots(index_row: u32) {
+    var pruned = 0u;
+    var again = 0u;
+    for (var word = 0u; word < params.mask_words; word++) {
+        let at = index_row * params.mask_words + word;
+        pruned += countOneBits(mask[at]);
+        again += countOneBits(mask[at] & regrown[at]);
+        regrown[at] = mask[at];
+    }
+    if pruned > 0u {
+        atomicAdd(&counts[0], pruned);
+        atomicAdd(&counts[1], again);
+        atomicAdd(&counts[2], pruned);
+    }
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -74,20 +93,12 @@ fn main(
     if index_row >= params.index_rows {
         return;
     }
-    var pruned = 0u;
-    var again = 0u;
-    for (var word = 0u; word < params.mask_words; word++) {
-        let at = index_row * params.mask_words + word;
-        pruned += countOneBits(mask[at]);
-        again += countOneBits(mask[at] & regrown[at]);
-        regrown[at] = mask[at];
-    }
-    if pruned == 0u {
-        return;
+    if params.first_slot == 0u {
+        count_slots(index_row);
     }
     let first_row = index_row * params.group;
     let end_row = min(first_row + params.group, params.rows);
-    for (var slot = 0u; slot < params.fan_in; slot++) {
+    for (var slot = params.first_slot; slot < params.end_slot; slot++) {
         if (mask[index_row * params.mask_words + slot / 32u] >> (slot % 32u) & 1u) == 0u {
             continue;
         }
@@ -106,7 +117,4 @@ fn main(
             if STATES >= 2u { second[state] &= ~place_mask(MOMENTS, slot); }
         }
     }
-    atomicAdd(&counts[0], pruned);
-    atomicAdd(&counts[1], again);
-    atomicAdd(&counts[2], pruned);
 }

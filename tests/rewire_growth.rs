@@ -100,7 +100,8 @@ fn slots_take_the_strongest_of_their_candidates() {
         let mut dlogits = numbers.integers(block.rows * layer.columns(), 3);
         dlogits.chunks_mut(layer.columns()).for_each(|row| row[block.batch..].fill(0.0));
         let mask = random_mask(block, &mut numbers);
-        for (candidates, slots) in [(1, block.fan_in), (3, 2), (8, block.fan_in), (32, 5)] {
+        let most = |candidates| slots_at_once(block, layer.features, candidates, true);
+        for (candidates, slots) in [(1, most(1)), (3, 2), (8, most(8)), (32, 1)] {
             let case = format!("{candidates} candidates of {} features, {block:?}", layer.features);
             let got = compare(&case, |device| {
                 let indices = writable(device, bytemuck::cast_slice::<u16, u8>(&layer.indices));
@@ -132,13 +133,15 @@ fn one_candidate_is_random_growth() {
             let (mask, x) = (upload(device, &mask), upload(device, &layer.x));
             let dlogits = upload(device, &vec![1.0_f32; block.rows * layer.columns()]);
             let bindings = [&mask, &x, &dlogits, &one.whole()];
-            run(device, launches(block, growth(layer.features), 1, block.fan_in, bindings));
+            let slots = slots_at_once(block, layer.features, 1, true);
+            run(device, launches(block, growth(layer.features), 1, slots, bindings));
             let words = mask_words(block.fan_in) * block.index_rows();
             let others = [words, 4, 4, 4].map(|len| writable(device, &vec![0_u32; len]).whole());
             let weights = writable(device, &layer.weights).whole();
             let [regrown, first, second, counts] = others.each_ref();
             let bindings = [&mask, regrown, &weights, &random.whole(), first, second, counts];
-            run(device, [rewire_regrow::launch(block, growth(layer.features), bindings)]);
+            let slots = rewire_regrow::slots_at_once(block, layer.features, 1, 0, true);
+            run(device, rewire_regrow::launches(block, growth(layer.features), slots, bindings));
             let count = layer.indices.len() / 2;
             Outputs::of(device).exact("one", &one, count).exact("random", &random, count)
         });
@@ -151,8 +154,8 @@ fn one_candidate_is_random_growth() {
 fn launches_are_cut_where_loops_end_early() {
     let block = Block { rows: 1, first_label: 0, fan_in: 128, group: 1, batch: 64 };
     assert_eq!(slots_at_once(block, 768, 8, false), 128);
-    // 64 draws or steps of 138 comparisons, and 8 candidates of 18 products: 8,976 a slot.
-    assert_eq!(slots_at_once(block, 768, 8, true), 4);
+    // 64 draws or steps of 64 + 10 comparisons, and 8 candidates of 18 products: 4,880 a slot.
+    assert_eq!(slots_at_once(block, 768, 8, true), 8);
 }
 
 fn options(layer: &Layer, max_block_rows: usize) -> FanInOptions {
@@ -229,6 +232,21 @@ fn a_layer_grows_where_the_batch_leans() {
                 }
             }
         }
+    }
+}
+
+/// The first wiring of rows that use every feature: a walk over all of them for nearly each slot.
+#[test]
+fn rows_of_all_features_are_wired() {
+    let layer = Layer::new((Block { rows: 3, first_label: 0, fan_in: 200, group: 1, batch: 1 }, 200), 1);
+    let [(_, twins), others @ ..] = engines();
+    let wired = |device| FanIn::new(device, options(&layer, 0)).unwrap().contents(device).unwrap();
+    let want = wired(twins);
+    for row in want.indices.chunks_exact(200) {
+        assert!(row.iter().copied().collect::<BTreeSet<_>>().into_iter().eq(0..200), "{row:?}");
+    }
+    for (engine, device) in others {
+        assert!(wired(device) == want, "{engine}");
     }
 }
 

@@ -26,11 +26,12 @@ fn set_index(index_row: u32, slot: u32, index: u32) {
 
 // Whether the first `end` slots of the row have this index.
 fn row_has(index_row: u32, end: u32, index: u32) -> bool {
-    var found = false;
-    for (var slot = 0u; slot < end; slot++) {
-        if index_at(index_row, slot) == index {
-            found = true;
+    let base = index_row * params.index_words;
+    for (var word = 0u; word < end / 2u; word++) {
+        let pair = indices[base + word];
+        if (pair & 0xffffu) == index || (pair >> 16u) == index {
+            return true;
         }
     }
-    return found;
+    return (end & 1u) == 1u && index_at(index_row, end - 1u) == index;
 }

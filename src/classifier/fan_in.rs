@@ -1,6 +1,7 @@
 //! The fixed fan-in layer: its tensors in blocks, and one training step as a sweep over them.
 
 use super::block::LabelBlock;
+use super::rewire::record_random_growth;
 use crate::device::{Buffer, Device, DeviceKind, Recording, Slice};
 use crate::error::{Error, Result};
 use crate::kernels::fan_in_dlogits::{self, Block, Loss};
@@ -9,7 +10,7 @@ use crate::kernels::rewire_regrow::Growth;
 use crate::kernels::storage::{Precision, Rounding};
 use crate::kernels::{
     bias_update, columns_of, fan_in_feature_gradient, fan_in_sweep, fan_in_update, index_words,
-    inverted_index, loss_sum, rewire_regrow,
+    inverted_index, loss_sum,
 };
 
 /// Logit gradients of a block take at most so many bytes.
@@ -142,19 +143,10 @@ impl FanIn {
                 first_wiring: true,
                 states: options.rule.states(),
             };
-            recording.launch(rewire_regrow::launch(
-                block.shape,
-                growth,
-                [
-                    &(&all).into(),
-                    &(&block.regrown).into(),
-                    &(&block.weights).into(),
-                    &(&block.indices).into(),
-                    &(&block.first).into(),
-                    &(&block.second).into(),
-                    &(&counts).into(),
-                ],
-            ));
+            let bindings =
+                [&all, &block.regrown, &block.weights, &block.indices, &block.first, &block.second, &counts]
+                    .map(Slice::from);
+            record_random_growth(&mut recording, device, block.shape, growth, bindings.each_ref());
             recording.clear(&block.regrown);
             if !device.only_plans() {
                 let bias = vec![options.bias_init; block.shape.rows];

@@ -3,8 +3,9 @@
 
 use super::fan_in::FanIn;
 use super::grow::GrowthBatch;
-use crate::device::{Device, Recording, Slice};
+use crate::device::{Device, DeviceKind, Recording, Slice};
 use crate::error::Result;
+use crate::kernels::fan_in_dlogits::Block;
 use crate::kernels::rewire_mask::{self, Rule};
 use crate::kernels::rewire_regrow::{self, Growth};
 
@@ -105,11 +106,16 @@ impl FanIn {
             if let Some(guide) = guide {
                 self.record_growth(&mut recording, block, &mask, growth, (guide, device));
             }
-            let regrow = if guide.is_some() { rewire_regrow::launch_in_place } else { rewire_regrow::launch };
             let bindings =
                 [&mask, &block.regrown, &block.weights, &block.indices, &block.first, &block.second, &counts]
                     .map(Slice::from);
-            recording.launch(regrow(block.shape, growth, bindings.each_ref()));
+            let bindings = bindings.each_ref();
+            match guide {
+                Some(_) => {
+                    recording.launch(rewire_regrow::launch_in_place(block.shape, growth, bindings));
+                }
+                None => record_random_growth(&mut recording, device, block.shape, growth, bindings),
+            }
             device.submit(recording)?;
             let [pruned, again, regrown] = device.read_vec::<u32>(&counts, 3)?[..] else { continue };
             total.pruned += u64::from(pruned);
@@ -162,6 +168,21 @@ impl FanIn {
                 count => self.select_smallest(device, count),
             },
         }
+    }
+}
+
+/// Records [`rewire_regrow`], in as many launches as the device needs.
+pub(super) fn record_random_growth(
+    recording: &mut Recording,
+    device: &Device,
+    block: Block,
+    growth: Growth,
+    bindings: [&Slice; 7],
+) {
+    let software = device.kind() == DeviceKind::SoftwareGpu;
+    let slots = rewire_regrow::slots_at_once(block, growth.features, 1, 0, software);
+    for launch in rewire_regrow::launches(block, growth, slots, bindings) {
+        recording.launch(launch);
     }
 }
 

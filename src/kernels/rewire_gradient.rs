@@ -4,16 +4,13 @@ use rayon::prelude::*;
 
 use super::fan_in_dlogits::Block;
 use super::rewire_mask::mask_words;
-use super::rewire_regrow::{Growth, MAX_DRAWS, RowDraws};
+use super::rewire_regrow::{self, Growth, MAX_DRAWS, RowDraws};
 use super::{WORKGROUP, columns_of, index_words, workgroups};
 use crate::device::{Access, Kernel, Launch, Slice, TwinCall, words_of};
 use crate::random::Purpose;
 
 /// Most candidates of a slot; the shader's `MAX_CANDIDATES`.
 pub const MAX_CANDIDATES: usize = 32;
-
-/// Iterations of an invocation that software Vulkan certainly computes.
-const SOFTWARE_ITERATIONS: usize = 40_000;
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -95,19 +92,11 @@ pub fn launches(
     (0..block.fan_in).step_by(slots.max(1)).map(of_slots).collect()
 }
 
-/// Slots of a row that a launch may take: all of them, or on software Vulkan so few that no invocation comes near the
-/// number of iterations after which loops end.
+/// Slots of a row that a launch may take: [`rewire_regrow::slots_at_once`], with the products of the candidates.
 #[must_use]
 pub fn slots_at_once(block: Block, features: usize, candidates: usize, software: bool) -> usize {
-    if !software {
-        return block.fan_in;
-    }
-    // Draws, then a walk over the features where few are free, each compared with the row and the candidates.
-    let free = features.saturating_sub(block.fan_in);
-    let walk = if free * 4 < features { features } else { 32 };
-    let compared = (MAX_DRAWS as usize + walk) * (block.fan_in + candidates + 2);
-    let multiplied = candidates * block.group * (columns_of(block.batch) / 4 + 2);
-    (SOFTWARE_ITERATIONS / (compared + multiplied)).clamp(1, block.fan_in)
+    let products = candidates * block.group * (columns_of(block.batch) / 4 + 2);
+    rewire_regrow::slots_at_once(block, features, candidates, products, software)
 }
 
 impl Params {

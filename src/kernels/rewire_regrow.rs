@@ -1,5 +1,7 @@
 //! Pruned connections grow again elsewhere; also the first wiring of a layer: see `shaders/rewire_regrow.wgsl`.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::fan_in_dlogits::Block;
@@ -29,6 +31,8 @@ struct Params {
     first_wiring: u32,
     seed_low: u32,
     seed_high: u32,
+    first_slot: u32,
+    end_slot: u32,
 }
 
 /// The kernel.
@@ -78,15 +82,22 @@ pub struct Growth {
 /// `regrown`: the mask of the last rewiring, replaced by this one. `counts` \[3\] gets added: pruned slots, those among
 /// them that the last rewiring had regrown, regrown slots.
 pub fn launch(block: Block, growth: Growth, bindings: [&Slice; 7]) -> Launch {
-    launch_of(block, growth, true, bindings)
+    launch_of(block, growth, true, 0..block.fan_in, bindings)
+}
+
+/// [`launch`] in pieces of `slots` slots of each row: see [`slots_at_once`].
+pub fn launches(block: Block, growth: Growth, slots: usize, bindings: [&Slice; 7]) -> Vec<Launch> {
+    let piece = |first: usize| first..(first + slots).min(block.fan_in);
+    let starts = (0..block.fan_in).step_by(slots.max(1));
+    starts.map(|first| launch_of(block, growth, true, piece(first), bindings)).collect()
 }
 
 /// [`launch`] for slots whose new indices stand in the rows already: weights, states, mask and counts alone.
 pub fn launch_in_place(block: Block, growth: Growth, bindings: [&Slice; 7]) -> Launch {
-    launch_of(block, growth, false, bindings)
+    launch_of(block, growth, false, 0..block.fan_in, bindings)
 }
 
-fn launch_of(block: Block, growth: Growth, draw: bool, bindings: [&Slice; 7]) -> Launch {
+fn launch_of(block: Block, growth: Growth, draw: bool, slots: Range<usize>, bindings: [&Slice; 7]) -> Launch {
     let purpose = if growth.first_wiring { Purpose::ClassifierInit } else { Purpose::Regrow };
     let params = Params {
         rows: block.rows as u32,
@@ -105,6 +116,8 @@ fn launch_of(block: Block, growth: Growth, draw: bool, bindings: [&Slice; 7]) ->
         first_wiring: u32::from(growth.first_wiring),
         seed_low: growth.seed as u32,
         seed_high: (growth.seed >> 32) as u32,
+        first_slot: slots.start as u32,
+        end_slot: slots.end as u32,
     };
     Launch {
         kernel: &KERNEL,
@@ -112,12 +125,30 @@ fn launch_of(block: Block, growth: Growth, draw: bool, bindings: [&Slice; 7]) ->
         bindings: bindings.map(Clone::clone).to_vec(),
         params: words_of(&params),
         workgroups: workgroups(block.index_rows()),
-        work: (block.index_rows() * block.fan_in * block.fan_in) as u64,
+        work: (block.index_rows() * slots.len() * block.fan_in) as u64,
     }
 }
 
 /// Bits that round to the nearest.
 const NEAREST: u16 = 0x8000;
+
+/// Iterations of an invocation that software Vulkan certainly computes.
+const SOFTWARE_ITERATIONS: usize = 40_000;
+
+/// Slots of a row that a launch may take: all of them, or on software Vulkan so few that no invocation comes near the
+/// number of iterations after which loops end. A slot looks for `candidates` free features and spends `more` iterations
+/// on them.
+#[must_use]
+pub fn slots_at_once(block: Block, features: usize, candidates: usize, more: usize, software: bool) -> usize {
+    if !software {
+        return block.fan_in;
+    }
+    // Draws, then a walk over the features where few are free, each compared with the row and the candidates.
+    let free = features.saturating_sub(block.fan_in);
+    let walk = if free * 4 < features { features } else { MAX_DRAWS as usize };
+    let compared = (MAX_DRAWS as usize + walk) * (block.fan_in / 2 + candidates + 2);
+    (SOFTWARE_ITERATIONS / (compared + more)).clamp(1, block.fan_in)
+}
 
 /// After so many draws the next free index is taken.
 pub(super) const MAX_DRAWS: u32 = 32;
@@ -183,6 +214,15 @@ impl Params {
     }
 }
 
+/// Pruned slots of a row, those that the last rewiring had regrown, regrown ones; the mask takes the last one's place.
+fn count_slots(mask: &[u32], regrown: &mut [u32]) -> [u32; 3] {
+    let count = |words: &mut dyn Iterator<Item = u32>| words.map(u32::count_ones).sum::<u32>();
+    let pruned = count(&mut mask.iter().copied());
+    let again = count(&mut mask.iter().zip(&*regrown).map(|(now, before)| now & before));
+    regrown.copy_from_slice(mask);
+    [pruned, again, pruned]
+}
+
 fn twin(call: &mut TwinCall<'_>) {
     let p: Params = call.params();
     let (states, draw) = (call.constant("STATES"), call.constant("DRAW") == 1);
@@ -194,6 +234,7 @@ fn twin(call: &mut TwinCall<'_>) {
     let [storage, moments] = ["WEIGHTS", "MOMENTS"].map(|name| Storage::from_constant(call.constant(name)));
     let weights = &mut call.write::<u32>(2)[..p.rows as usize * weight_words];
     let indices = call.write::<u16>(3);
+    let slots = p.first_slot as usize..p.end_slot as usize;
     let first = state_chunks(call.write(4), states >= 1, group * moment_words, index_rows);
     let second = state_chunks(call.write(5), states >= 2, group * moment_words, index_rows);
     let rows = mask
@@ -206,11 +247,8 @@ fn twin(call: &mut TwinCall<'_>) {
         .enumerate();
     let sums = rows
         .map(|(index_row, (((((mask, regrown), weights), indices), first), second))| {
-            let count = |words: &mut dyn Iterator<Item = u32>| words.map(u32::count_ones).sum::<u32>();
-            let pruned = count(&mut mask.iter().copied());
-            let again = count(&mut mask.iter().zip(&*regrown).map(|(now, before)| now & before));
-            regrown.copy_from_slice(mask);
-            for slot in (0..fan_in).filter(|slot| mask[slot / 32] >> (slot % 32) & 1 == 1) {
+            let counted = if slots.start == 0 { count_slots(mask, regrown) } else { [0; 3] };
+            for slot in slots.clone().filter(|slot| mask[slot / 32] >> (slot % 32) & 1 == 1) {
                 if draw {
                     indices[slot] = p.fresh_index(index_row as u32, slot as u32, indices);
                 }
@@ -224,7 +262,7 @@ fn twin(call: &mut TwinCall<'_>) {
                     of_labels.for_each(|state| moments.put(state, slot, 0));
                 }
             }
-            [pruned, again, pruned]
+            counted
         })
         .reduce(|| [0; 3], |a, b| std::array::from_fn(|i| a[i] + b[i]));
     call.write::<u32>(6).iter_mut().zip(sums).for_each(|(count, sum)| *count += sum);
