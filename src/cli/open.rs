@@ -32,6 +32,7 @@ pub(super) fn data_options(config: &Config, tokenizer: TokenizerSource) -> Resul
             Text::Content => TextField::Content,
             Text::TitleContent => TextField::TitleContent,
         },
+        augment: data.augment,
         max_tokens: data.max_tokens,
         special_tokens: special_tokens(config),
         tokenizer,
@@ -105,6 +106,8 @@ pub(super) fn evaluation_data(
 ) -> Result<Dataset> {
     let tokenizer = TokenizerSource::File(model.join("tokenizer.json"));
     let mut options = data_options(config, tokenizer)?;
+    // A model is measured on documents.
+    options.augment = false;
     options.fixed_labels = Some(labels);
     let parted = config.train.holdout > 0.0
         && split != SplitName::Test
@@ -160,6 +163,7 @@ fn describe_split(name: &str, split: &SplitSummary) -> String {
         split.labels_per_document(),
     );
     let counts = [
+        (split.label_texts, "of them label texts"),
         (split.without_labels, "without labels"),
         (split.empty_texts, "with empty text"),
         (split.truncated, "truncated"),

@@ -180,7 +180,7 @@ macro_rules! sections {
 
 sections! {
     /// `[data]`.
-    Data { path: String, format: Format, text: Text, max_tokens: usize, cache: String }
+    Data { path: String, format: Format, text: Text, augment: bool, max_tokens: usize, cache: String }
     /// `[classifier]`.
     Classifier {
         head: HeadKind, fan_in: usize, weights: Storage, moments: Storage, loss: Loss, reduction: Reduction, bias: bool,
@@ -212,7 +212,9 @@ sections! {
         checkpoint_every: u64, holdout: f64, select_metric: String, patience: u32, min_delta: f64, clip_norm: f64, deterministic: bool, kernels_off: String,
     }
     /// `[evaluate]`.
-    Evaluate { propensity_a: f64, propensity_b: f64, batch_size: usize, filter: bool }
+    Evaluate {
+        propensity_a: f64, propensity_b: f64, propensity_augmented: bool, batch_size: usize, filter: bool,
+    }
 }
 
 impl OptimizerSection {

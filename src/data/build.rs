@@ -28,6 +28,8 @@ pub(super) struct Build<'a> {
     pub(super) files: &'a DataFiles,
     pub(super) splits: &'a [SplitName],
     pub(super) field: TextField,
+    /// The labels' texts, where they are training documents too.
+    pub(super) label_texts: Option<&'a Path>,
     pub(super) fixed: Option<&'a LabelMap>,
     pub(super) key: u128,
     pub(super) target: PathBuf,
@@ -151,7 +153,7 @@ impl Build<'_> {
         reporter: &Reporter<'_>,
     ) -> Result<Read> {
         let columns = (!found.open && !found.growing).then_some(found.names.len() as u32);
-        let mut reader = DocumentReader::open(self.files, name, self.field, columns)?;
+        let reader = DocumentReader::open(self.files, name, self.field, columns)?;
         let mut read = Read {
             name,
             token_offsets: vec![0],
@@ -160,6 +162,29 @@ impl Build<'_> {
             summary: SplitSummary::default(),
         };
         writer.start_tokens(name);
+        self.read_documents(reader, &mut read, tokenizer, found, (writer, reporter))?;
+        if let Some(path) = self.label_texts.filter(|_| name == SplitName::Train) {
+            let before = read.summary.documents;
+            let reader = DocumentReader::open_label_texts(path)?;
+            self.read_documents(reader, &mut read, tokenizer, found, (writer, reporter))?;
+            read.summary.label_texts = read.summary.documents - before;
+        }
+        writer.end_tokens()?;
+        if read.counts.len() >= u32::MAX as usize {
+            return Err(Error::data(&self.files.folder, "more than 4 billion documents are not supported"));
+        }
+        Ok(read)
+    }
+
+    /// Reads and tokenises to the end of a reader.
+    fn read_documents(
+        &self,
+        mut reader: DocumentReader,
+        read: &mut Read,
+        tokenizer: &Tokenizer,
+        found: &mut Found,
+        (writer, reporter): (&mut CacheWriter<'_>, &Reporter<'_>),
+    ) -> Result<()> {
         let mut chunk = read_chunk(&mut reader, found)?;
         while !chunk.texts.is_empty() {
             let (encoded, next) = rayon::join(
@@ -167,15 +192,11 @@ impl Build<'_> {
                 || read_chunk(&mut reader, found),
             );
             read.add(&chunk, encoded?, writer)?;
-            reporter.report(Stage::Tokenize, Some(name), chunk.bytes_taken);
+            reporter.report(Stage::Tokenize, Some(read.name), chunk.bytes_taken);
             chunk = next?;
         }
-        writer.end_tokens()?;
-        if read.counts.len() >= u32::MAX as usize {
-            return Err(Error::data(&self.files.folder, "more than 4 billion documents are not supported"));
-        }
-        reporter.finish_split(Stage::Tokenize, name, reader.bytes_taken());
-        Ok(read)
+        reporter.finish_split(Stage::Tokenize, read.name, reader.bytes_taken());
+        Ok(())
     }
 }
 
@@ -222,15 +243,32 @@ fn read_chunk(reader: &mut DocumentReader, found: &mut Found) -> Result<Chunk> {
     Ok(chunk)
 }
 
-/// Trains a tokenizer on the training texts; gives its `tokenizer.json`.
+/// Trains a tokenizer on the training texts, the labels' texts among them where they are given; gives its
+/// `tokenizer.json`.
 pub(super) fn train_tokenizer(
     files: &DataFiles,
     field: TextField,
+    label_texts: Option<&Path>,
     spec: &TokenizerSpec,
     reporter: &Reporter<'_>,
 ) -> Result<String> {
     let mut counts = WordCounts::new(spec)?;
-    let mut reader = DocumentReader::open(files, SplitName::Train, field, None)?;
+    let path: &Path = &files.split(SplitName::Train)?.documents;
+    if count_words(DocumentReader::open(files, SplitName::Train, field, None)?, &mut counts, reporter)? == 0 {
+        return Err(Error::data(path, "holds no documents"));
+    }
+    if let Some(path) = label_texts {
+        count_words(DocumentReader::open_label_texts(path)?, &mut counts, reporter)?;
+    }
+    counts.train(spec, path)
+}
+
+/// Counts the words of a reader's documents; gives the number of documents.
+fn count_words(
+    mut reader: DocumentReader,
+    counts: &mut WordCounts,
+    reporter: &Reporter<'_>,
+) -> Result<usize> {
     // Labels are checked when the documents are read for good; here only the texts count.
     let next = |reader: &mut DocumentReader| -> Result<Vec<String>> {
         let (mut texts, mut bytes) = (Vec::new(), 0);
@@ -241,17 +279,15 @@ pub(super) fn train_tokenizer(
         }
         Ok(texts)
     };
-    let path: &Path = &files.split(SplitName::Train)?.documents;
+    let mut documents = 0;
     let mut texts = next(&mut reader)?;
-    if texts.is_empty() {
-        return Err(Error::data(path, "holds no documents"));
-    }
     while !texts.is_empty() {
+        documents += texts.len();
         let (added, following) = rayon::join(|| counts.add(&texts), || next(&mut reader));
         added?;
         reporter.report(Stage::TrainTokenizer, Some(SplitName::Train), reader.bytes_taken());
         texts = following?;
     }
     reporter.finish_split(Stage::TrainTokenizer, SplitName::Train, reader.bytes_taken());
-    counts.train(spec, path)
+    Ok(documents)
 }

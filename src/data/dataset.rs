@@ -38,6 +38,9 @@ pub struct DataOptions {
     pub format: Option<Layout>,
     /// Which part of an `lf` record is the text; the other layouts have but one.
     pub text_field: TextField,
+    /// Whether the title of each row of `lbl.json` is one more training document with that label, after the others;
+    /// layout `lf` only.
+    pub augment: bool,
     /// Longest document in tokens, special tokens included.
     pub max_tokens: usize,
     /// Whether the tokenizer's special tokens are added.
@@ -88,6 +91,7 @@ impl Dataset {
     pub fn open(options: &DataOptions, progress: &dyn Fn(Progress)) -> Result<Self> {
         let files = DataFiles::find(&options.path, options.format)?;
         let splits = wanted(&files, &options.splits)?;
+        let label_texts = options.augment.then(|| files.label_texts()).transpose()?;
         let loaded = match &options.tokenizer {
             TokenizerSource::File(path) => {
                 Some(Tokenizer::from_file(path, options.max_tokens, options.special_tokens)?)
@@ -110,7 +114,9 @@ impl Dataset {
                 }
                 let tokenizer = match (&options.tokenizer, &loaded) {
                     (_, Some(tokenizer)) => tokenizer.clone(),
-                    (TokenizerSource::Train(spec), None) => trained(options, &files, spec, &keys, progress)?,
+                    (TokenizerSource::Train(spec), None) => {
+                        trained(options, &files, label_texts, spec, &keys, progress)?
+                    }
                     (TokenizerSource::File(path), None) => {
                         Tokenizer::from_file(path, options.max_tokens, options.special_tokens)?
                     }
@@ -119,11 +125,13 @@ impl Dataset {
                     files: &files,
                     splits: &splits,
                     field: options.text_field,
+                    label_texts,
                     fixed: options.fixed_labels.as_ref(),
                     key: keys.data,
                     target: target.clone(),
                 };
-                let total = splits.iter().map(|&split| size_of_split(&files, split)).sum();
+                let total = splits.iter().map(|&split| size_of_split(&files, split)).sum::<u64>();
+                let total = total + label_texts.map_or(0, size_of);
                 build.run(&tokenizer, &Reporter::new(progress, total))?;
                 match token_cache::open(&target, keys.data)? {
                     Opened::Whole(cached) => cached,
@@ -200,7 +208,11 @@ fn wanted(files: &DataFiles, splits: &Splits) -> Result<Vec<SplitName>> {
 
 fn size_of_split(files: &DataFiles, split: SplitName) -> u64 {
     let paths = files.splits[split as usize].iter().flat_map(|s| [Some(&s.documents), s.labels.as_ref()]);
-    paths.flatten().map(|path| std::fs::metadata(path).map_or(0, |m| m.len())).sum()
+    paths.flatten().map(|path| size_of(path)).sum()
+}
+
+fn size_of(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |m| m.len())
 }
 
 /// What names the cached files.
@@ -227,7 +239,7 @@ impl Keys {
             read.push(SplitName::Train);
         }
         let others = [&files.labels, &files.filter].into_iter().flatten();
-        let sizes = others.clone().map(|path| std::fs::metadata(path).map_or(0, |m| m.len())).sum::<u64>();
+        let sizes = others.clone().map(|path| size_of(path)).sum::<u64>();
         let total = sizes + read.iter().map(|&split| size_of_split(files, split)).sum::<u64>();
         let reporter = Reporter::new(progress, total);
         let mut done = 0;
@@ -252,7 +264,12 @@ impl Keys {
         for (role, path) in [("labels", &files.labels), ("filter", &files.filter)] {
             data.update(role.as_bytes());
             if let Some(path) = path {
-                data.update(&hash_of(path)?.to_le_bytes());
+                let digest = hash_of(path)?;
+                data.update(&digest.to_le_bytes());
+                if options.augment && role == "labels" {
+                    data.update(b"augment");
+                    tokenizer.update(&digest.to_le_bytes());
+                }
             }
         }
         let fixed = options.fixed_labels.as_ref().map(LabelMap::digest);
@@ -288,6 +305,7 @@ fn hash_file(path: &Path, done: &mut u64, reporter: &Reporter<'_>) -> Result<u64
 fn trained(
     options: &DataOptions,
     files: &DataFiles,
+    label_texts: Option<&Path>,
     spec: &TokenizerSpec,
     keys: &Keys,
     progress: &dyn Fn(Progress),
@@ -300,8 +318,9 @@ fn trained(
     let json = match known {
         Some(json) => json,
         None => {
-            let reporter = Reporter::new(progress, size_of_split(files, SplitName::Train));
-            let json = train_tokenizer(files, options.text_field, spec, &reporter)?;
+            let total = size_of_split(files, SplitName::Train) + label_texts.map_or(0, size_of);
+            let reporter = Reporter::new(progress, total);
+            let json = train_tokenizer(files, options.text_field, label_texts, spec, &reporter)?;
             let text = format!("{:016x}\n{json}", xxh3_64(json.as_bytes()));
             write_atomically(&path, |file| {
                 file.write_all(text.as_bytes()).map_err(Error::io("writing", &path))

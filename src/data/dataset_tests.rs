@@ -97,6 +97,7 @@ fn options(path: &Path, cache: &Path) -> DataOptions {
         path: path.into(),
         format: None,
         text_field: TextField::TitleContent,
+        augment: false,
         max_tokens: 6,
         special_tokens: false,
         tokenizer: TokenizerSource::Train(TokenizerSpec {

@@ -1,8 +1,10 @@
 //! One document as it is read, and the reader that yields documents whatever the layout.
 
+use std::path::Path;
+
 use super::layout::{DataFiles, Layout, SplitName};
 use super::read_jsonl::JsonlReader;
-use super::read_lf::LfReader;
+use super::read_lf::{LabelTexts, LfReader};
 use super::read_lines::LinesReader;
 use super::read_matrix::MatrixReader;
 use crate::error::Result;
@@ -64,6 +66,8 @@ pub enum DocumentReader {
     Lines(LinesReader),
     /// Layout `lf`.
     Lf(LfReader),
+    /// The labels of layout `lf`, each a document.
+    LabelTexts(LabelTexts),
 }
 
 impl DocumentReader {
@@ -84,6 +88,14 @@ impl DocumentReader {
         })
     }
 
+    /// Opens the labels' texts of a folder whose [`DataFiles::label_texts`] are there.
+    ///
+    /// # Errors
+    /// If the file cannot be opened.
+    pub fn open_label_texts(path: &Path) -> Result<Self> {
+        Ok(Self::LabelTexts(LabelTexts::open(path)?))
+    }
+
     /// The next document, or `None` at the end.
     ///
     /// # Errors
@@ -94,6 +106,7 @@ impl DocumentReader {
             Self::Matrix(reader) => reader.next_document(),
             Self::Lines(reader) => reader.next_document(),
             Self::Lf(reader) => reader.next_document(),
+            Self::LabelTexts(reader) => reader.next_document(),
         }
     }
 
@@ -104,6 +117,7 @@ impl DocumentReader {
             Self::Matrix(reader) => reader.bytes_taken(),
             Self::Lines(reader) => reader.bytes_taken(),
             Self::Lf(reader) => reader.bytes_taken(),
+            Self::LabelTexts(reader) => reader.bytes_taken(),
         }
     }
 }

@@ -222,6 +222,27 @@ impl DataFiles {
         Ok(Self { folder: folder.to_path_buf(), layout, splits, labels, filter })
     }
 
+    /// The file whose lines are the labels' texts.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the layout has none or the file is not there: `data.augment` asks for them.
+    pub fn label_texts(&self) -> Result<&Path> {
+        let missing = |why: String| Error::config("data.augment", why);
+        if self.layout != Layout::Lf {
+            let layout = self.layout;
+            return Err(missing(format!(
+                "needs the labels' texts of layout lf, but {} has layout {layout}; set it to false",
+                self.folder.display()
+            )));
+        }
+        self.labels.as_deref().ok_or_else(|| {
+            let folder = self.folder.display();
+            missing(format!(
+                "needs the labels' texts, but {folder} has no lbl.json; add it or set it to false"
+            ))
+        })
+    }
+
     /// The files of a split, or an error that names what is missing.
     ///
     /// # Errors

@@ -105,6 +105,53 @@ fn text_of(title: Option<&str>, content: Option<&str>, field: TextField) -> Resu
     }
 }
 
+/// Keys of a line of `lbl.json` that is a training document.
+const LABEL_KEYS: Keys = &[("title", STRING, true)];
+
+#[derive(Deserialize)]
+struct LabelText<'a> {
+    #[serde(borrow)]
+    title: Cow<'a, str>,
+}
+
+/// Streams `lbl.json` as documents: the title of row i, whose one label is i (SPARTEX's augmentation). Lines of white
+/// space only are skipped.
+pub struct LabelTexts {
+    lines: FileLines,
+    row: u32,
+}
+
+impl LabelTexts {
+    /// Opens the file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be opened.
+    pub fn open(path: &Path) -> Result<Self> {
+        Ok(Self { lines: FileLines::open(path)?, row: 0 })
+    }
+
+    pub(super) fn next_document(&mut self) -> Result<Option<RawDocument>> {
+        loop {
+            let parsed = match self.lines.next_line()? {
+                None => return Ok(None),
+                Some(line) if line.trim().is_empty() => continue,
+                Some(line) => match serde_json::from_str::<LabelText<'_>>(line) {
+                    Ok(label) => Ok(label.title.trim().to_owned()),
+                    Err(error) => Err(explain(line, LABEL_KEYS, &error)),
+                },
+            };
+            let text = parsed.map_err(|message| self.lines.error(message))?;
+            let labels = RawLabels::Columns(vec![self.row]);
+            self.row += 1;
+            return Ok(Some(RawDocument { text, labels }));
+        }
+    }
+
+    pub(super) fn bytes_taken(&self) -> u64 {
+        self.lines.bytes_taken()
+    }
+}
+
 #[derive(Deserialize)]
 struct LabelRow {
     uid: Option<JsonLabel>,

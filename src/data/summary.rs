@@ -9,6 +9,9 @@ use super::layout::Layout;
 pub struct SplitSummary {
     /// Documents.
     pub documents: u64,
+    /// Those at the end that are the labels' texts (`data.augment`).
+    #[serde(default)]
+    pub label_texts: u64,
     /// Tokens after truncation.
     pub tokens: u64,
     /// Tokens that are the unknown token.

@@ -2,7 +2,8 @@
 
 use super::model::Model;
 use crate::classifier::Ranker;
-use crate::data::{Batch, Split};
+use crate::config::Config;
+use crate::data::{Batch, Dataset, Split, label_frequencies};
 use crate::device::Device;
 use crate::error::Result;
 use crate::evaluate::{DEPTH, Filter, Metrics, Ranking, inverse_propensities};
@@ -14,6 +15,19 @@ pub struct Assessment {
     frequency: Vec<u32>,
     inverse: Vec<f64>,
     unseen: f64,
+}
+
+/// Training documents of each label, and their number, as the propensities count them. Of the labels' texts each label
+/// has one; `evaluate.propensity_augmented` says whether they count (they do in SPARTEX's code and in Renee's).
+pub(super) fn training_counts(config: &Config, dataset: &Dataset) -> (Vec<u32>, u64) {
+    let mut frequency = label_frequencies(&dataset.train, dataset.labels.len());
+    let documents = dataset.train.len() as u64;
+    let label_texts = dataset.summary.train.as_ref().map_or(0, |train| train.label_texts);
+    if config.evaluate.propensity_augmented || label_texts == 0 {
+        return (frequency, documents);
+    }
+    frequency.iter_mut().for_each(|count| *count -= 1);
+    (frequency, documents - label_texts)
 }
 
 /// Propensities of Jain et al. (2016) from the labels' frequencies in training.

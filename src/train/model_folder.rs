@@ -30,9 +30,9 @@ pub struct ModelInfo {
     pub tokenizer: String,
     /// Tokens in the vocabulary.
     pub vocabulary: usize,
-    /// Training documents of each label.
+    /// Training documents of each label, as the propensities count them.
     pub train_frequency: Vec<u32>,
-    /// Training documents.
+    /// Training documents, likewise.
     pub train_documents: u64,
 }
 

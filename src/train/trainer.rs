@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::assess::{Assessment, assess, propensities};
+use super::assess::{Assessment, assess, propensities, training_counts};
 use super::auxiliary::auxiliary_clusters;
 use super::calendar::Calendar;
 use super::checkpoint::{self, Progress};
@@ -21,7 +21,7 @@ use super::selection;
 use super::sizes::{evaluated_split, model_sizes};
 use crate::classifier::{Prune, Regrow, RewireCounts};
 use crate::config::{Config, RewireInit};
-use crate::data::{Batch, Dataset, LabelClusters, epoch_order, label_frequencies};
+use crate::data::{Batch, Dataset, LabelClusters, epoch_order};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::evaluate::{Filter, Metrics};
@@ -169,17 +169,17 @@ impl<'a> Trainer<'a> {
         let plan = Plan::new(o.device, config, sizes)?;
         plan.check()?;
         let model = Model::new(o.device, config, sizes)?;
-        let train_frequency = label_frequencies(&dataset.train, labels);
+        let (train_frequency, counted) = training_counts(config, dataset);
         let e = &config.evaluate;
         let documents = dataset.train.len() as u64;
-        let propensities = propensities(&train_frequency, documents, e.propensity_a, e.propensity_b);
+        let propensities = propensities(&train_frequency, counted, e.propensity_a, e.propensity_b);
         let info = ModelInfo {
             config: config.clone(),
             labels: dataset.labels.clone(),
             tokenizer: dataset.tokenizer.json().to_owned(),
             vocabulary,
             train_frequency,
-            train_documents: documents,
+            train_documents: counted,
         };
         let data = format!(
             "{documents} documents with digest {:016x}, {labels} labels with digest {:016x}, vocabulary {vocabulary}",
