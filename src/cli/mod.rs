@@ -4,6 +4,7 @@ mod bench;
 mod clusters;
 mod demo;
 mod devices;
+mod dry_run;
 mod encode;
 mod evaluate;
 mod open;
@@ -80,6 +81,11 @@ struct DeviceArgs {
 }
 
 impl DeviceArgs {
+    /// Whether the user said which.
+    fn named(&self) -> bool {
+        self.device != "auto"
+    }
+
     fn open(&self) -> Result<Device> {
         let options =
             DeviceOptions { checked: self.checked, threads: self.threads, ..DeviceOptions::default() };

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{DeviceArgs, open, print};
 use crate::config::Config;
 use crate::error::Result;
-use crate::train::{Plan, model_sizes, sizes_without_data};
+use crate::train::{Plan, label_texts, model_sizes, sizes_without_data};
 
 /// Show what a run will take: every buffer with its bytes, totals by purpose, bytes a label, and what to change when it
 /// does not fit. Takes no memory itself.
@@ -21,7 +21,7 @@ pub(super) struct PlanArgs {
     /// Plan without data, for this number of labels
     #[arg(long)]
     labels: Option<usize>,
-    /// Without data: training documents
+    /// Without data: training documents; with data.augment the labels come on top
     #[arg(long, default_value_t = 1_000_000)]
     docs: usize,
     /// Without data: tokens of the vocabulary [default: encoder.vocabulary, or what the pretrained model has]
@@ -51,7 +51,8 @@ impl PlanArgs {
         let sizes = match self.labels {
             Some(labels) => {
                 let encoder = source.sizes(&config, self.vocabulary)?;
-                sizes_without_data(&config, encoder, labels, self.docs.max(1), self.labels_per_doc)?
+                let documents = self.docs.max(1) + label_texts(&config, labels);
+                sizes_without_data(&config, encoder, labels, documents, self.labels_per_doc)?
             }
             None => model_sizes(&config, &source, &open::training_data(&config, &source)?, 0)?,
         };

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 
+use super::dry_run::DryRunArgs;
 use super::progress::TrainProgress;
 use super::{DeviceArgs, open, print, say};
 use crate::config::{Config, DEFAULTS};
@@ -45,6 +46,8 @@ pub(super) struct TrainArgs {
     #[arg(long)]
     print_config: bool,
     #[command(flatten)]
+    dry_run: DryRunArgs,
+    #[command(flatten)]
     device: DeviceArgs,
 }
 
@@ -58,6 +61,9 @@ impl TrainArgs {
             config.data.path = data.to_string_lossy().into_owned();
         }
         config.train.deterministic |= self.deterministic;
+        if self.dry_run.wanted() {
+            return self.dry_run.run(&config, &self.device);
+        }
         let name = path.file_stem().unwrap_or_default();
         let out = self.out.clone().unwrap_or_else(|| Path::new("runs").join(name));
         let start = match (self.resume, self.fresh) {

@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 const EPOCH: u32 = u32::MAX;
 
 impl Dataset {
-    /// Moves a share of the training documents, drawn by `seed`, to dev, both in the order of the file. Label ids stay;
+    /// Moves a share of the training documents, drawn by `seed`, to dev, both in the order of the file; the texts of
+    /// labels stay in training. Label ids stay;
     /// labels of which all documents are held out are then labels that training does not have. `summary` stays what was
     /// read. Returns how many documents are held out: none where there is a dev split or the share is 0.
     ///
@@ -18,7 +19,9 @@ impl Dataset {
         if share == 0.0 || self.dev.is_some() {
             return Ok(0);
         }
-        let documents = self.train.len();
+        // The texts of labels are the last of train.
+        let label_texts = self.summary.train.as_ref().map_or(0, |train| train.label_texts as usize);
+        let documents = self.train.len() - label_texts;
         if documents < 2 {
             let message = format!("there is nothing to hold out of {documents} training documents; say 0");
             return Err(Error::config("train.holdout", message));
@@ -27,6 +30,7 @@ impl Dataset {
         let mut held_out = epoch_order(seed, EPOCH, documents);
         let mut kept = held_out.split_off(count);
         held_out.sort_unstable();
+        kept.extend(documents as u32..self.train.len() as u32);
         kept.sort_unstable();
         self.dev = Some(self.train.select(&held_out));
         self.train = self.train.select(&kept);
@@ -61,6 +65,7 @@ mod tests {
             cache_dir: cache.path().into(),
             fixed_labels: None,
             splits: Splits::All,
+            augment: false,
         };
         Dataset::open(&options, &|_| ()).unwrap()
     }

@@ -4,6 +4,7 @@ mod assess;
 mod auxiliary;
 mod calendar;
 mod checkpoint;
+mod dry_run;
 mod encoder_source;
 mod feed;
 mod heads;
@@ -22,6 +23,10 @@ mod trainer;
 pub use assess::{Assessment, assess, judge, propensities};
 pub use auxiliary::{auxiliary_cluster_count, auxiliary_clusters};
 pub use calendar::Calendar;
+pub use dry_run::{
+    DryRun, EvaluationCourse, Parameters, RateCourse, RewiringCourse, classifier_parameters, label_texts,
+    prune_rule,
+};
 pub use encoder_source::{EncoderSource, special_tokens};
 pub use feed::{Fed, Feed, FeedSizes};
 pub use model::{

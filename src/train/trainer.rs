@@ -11,6 +11,7 @@ use super::assess::{Assessment, assess, propensities, training_counts};
 use super::auxiliary::auxiliary_clusters;
 use super::calendar::Calendar;
 use super::checkpoint::{self, Progress};
+use super::dry_run::prune_rule;
 use super::encoder_source::EncoderSource;
 use super::model::{Model, StepOutcome, TrainedBatch};
 use super::model_folder::{ModelInfo, write_description, write_weights};
@@ -19,7 +20,7 @@ use super::run_folder::RunFolder;
 use super::schedules::Schedules;
 use super::selection;
 use super::sizes::{evaluated_split, model_sizes};
-use crate::classifier::{Prune, Regrow, RewireCounts};
+use crate::classifier::{Regrow, RewireCounts};
 use crate::config::{Config, RewireInit};
 use crate::data::{Batch, Dataset, LabelClusters, epoch_order};
 use crate::device::Device;
@@ -310,11 +311,7 @@ impl<'a> Trainer<'a> {
         *rewirings += 1;
         *pruned += counts.pruned;
         *again += counts.pruned_again;
-        let (rule, value) = match prune {
-            Prune::Threshold(threshold) => ("threshold", threshold),
-            Prune::Fraction(fraction) => ("fraction", fraction),
-            Prune::FractionPerRow(fraction) => ("fraction_per_row", fraction),
-        };
+        let (rule, value) = prune_rule(prune);
         self.o.folder.log(&json!({
             "event": "rewire", "step": step, "pruned": counts.pruned, "pruned_again": counts.pruned_again,
             "regrown": counts.regrown, "connections": counts.connections, "turnover": counts.turnover(), rule: value,

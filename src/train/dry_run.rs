@@ -1,0 +1,265 @@
+//! What a run will do, counted without doing it: its schedule and its parameters.
+
+use serde::Serialize;
+
+use super::calendar::Calendar;
+use super::model::{EncoderSizes, ModelSizes, build_encoder};
+use super::plan::sizes_without_data;
+use super::sizes::evaluated_split;
+use crate::classifier::Prune;
+use crate::config::{Config, EvaluateOn, OptimizerSection};
+use crate::data::Dataset;
+use crate::device::{Device, DeviceOptions};
+use crate::encoder::Parameter;
+use crate::error::{Error, Result};
+
+/// The schedule and the parameters of a run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DryRun {
+    /// Training documents, N, label texts included.
+    pub documents: usize,
+    /// Label texts among them (`data.augment`).
+    pub label_texts: usize,
+    /// Labels, L.
+    pub labels: usize,
+    /// Epochs.
+    pub epochs: u32,
+    /// Documents of an optimizer step; the last one of an epoch may have fewer.
+    pub step_documents: usize,
+    /// Optimizer steps in an epoch.
+    pub steps_per_epoch: u64,
+    /// Optimizer steps of the run.
+    pub steps: u64,
+    /// Learning rate of the encoder.
+    pub encoder_rate: RateCourse,
+    /// Learning rate of the classifier.
+    pub classifier_rate: RateCourse,
+    /// Rewirings; none where there are none.
+    pub rewiring: Option<RewiringCourse>,
+    /// Evaluations.
+    pub evaluation: EvaluationCourse,
+    /// Trained numbers.
+    pub parameters: Parameters,
+}
+
+/// How a learning rate goes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct RateCourse {
+    /// The largest of the schedule.
+    pub peak: f64,
+    /// Optimizer steps of linear rise.
+    pub warmup_steps: u64,
+    /// That of the last step.
+    pub last: f64,
+}
+
+/// When connections are rewired, and by what rule.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct RewiringCourse {
+    /// Rewirings.
+    pub count: u64,
+    /// Optimizer steps between them.
+    pub interval: u64,
+    /// Epochs in which there are any.
+    pub epochs: u32,
+    /// Steps done at the first.
+    pub first_step: u64,
+    /// Steps done at the last.
+    pub last_step: u64,
+    /// `threshold`, `fraction` or `fraction_per_row`.
+    pub rule: &'static str,
+    /// Its value at the first.
+    pub first_value: f64,
+    /// Its value at the last.
+    pub last_value: f64,
+}
+
+/// When the model is measured during training.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EvaluationCourse {
+    /// On what; `dev or test` where the data are not there to tell, none where nothing is measured.
+    pub split: Option<&'static str>,
+    /// Epochs at whose end it is, from 1.
+    pub after_epochs: Vec<u32>,
+}
+
+/// Numbers that training changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Parameters {
+    /// Of the encoder, frozen ones included; none where its files were not looked at.
+    pub encoder: Option<usize>,
+    /// Features that the encoder gives, D.
+    pub features: usize,
+    /// Weights and biases of the classifier; indices are not among them.
+    pub classifier: usize,
+    /// What a dense classifier on the same features would have.
+    pub classifier_if_dense: usize,
+}
+
+/// Numbers of an output layer whose labels have `inputs` weights each: the fan-in of a sparse one, all features of a
+/// dense one.
+#[must_use]
+pub fn classifier_parameters(labels: usize, inputs: usize, bias: bool) -> usize {
+    labels * (inputs + usize::from(bias))
+}
+
+/// Training documents that are label texts, of a data set of `labels` labels that is not there.
+#[must_use]
+pub fn label_texts(config: &Config, labels: usize) -> usize {
+    if config.data.augment { labels } else { 0 }
+}
+
+/// `threshold`, `fraction` or `fraction_per_row`, and its value.
+#[must_use]
+pub fn prune_rule(prune: Prune) -> (&'static str, f64) {
+    match prune {
+        Prune::Threshold(threshold) => ("threshold", threshold),
+        Prune::Fraction(fraction) => ("fraction", fraction),
+        Prune::FractionPerRow(fraction) => ("fraction_per_row", fraction),
+    }
+}
+
+impl DryRun {
+    /// The run on a data set that is there.
+    ///
+    /// # Errors
+    /// As `super::model_sizes`; [`Error::Device`] never, since nothing is allocated.
+    pub fn on_data(config: &Config, dataset: &Dataset, sizes: ModelSizes) -> Result<Self> {
+        let texts = dataset.summary.train.as_ref().map_or(0, |train| train.label_texts) as usize;
+        let split = evaluated_split(config, dataset)?.map(|(_, name)| name);
+        Self::count(config, sizes, [dataset.train.len(), texts], split, true)
+    }
+
+    /// The run on `documents` documents and `labels` labels; with `data.augment` the labels' texts come on top.
+    ///
+    /// `encoder_known` false: `encoder` gives the features alone, and stands for an encoder whose files are not here.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the fan-in is more than the features.
+    pub fn without_data(
+        config: &Config,
+        encoder: EncoderSizes,
+        encoder_known: bool,
+        documents: usize,
+        labels: usize,
+    ) -> Result<Self> {
+        let texts = label_texts(config, labels);
+        let split = match config.train.evaluate_on {
+            EvaluateOn::None => None,
+            EvaluateOn::Auto => Some("dev or test"),
+            EvaluateOn::Dev => Some("dev"),
+            EvaluateOn::Test => Some("test"),
+            EvaluateOn::Train => Some("train"),
+        };
+        let documents = documents + texts;
+        let sizes = sizes_without_data(config, encoder, labels, documents, 1);
+        Self::count(config, sizes, [documents, texts], split, encoder_known)
+    }
+
+    fn count(
+        config: &Config,
+        sizes: ModelSizes,
+        [documents, label_texts]: [usize; 2],
+        split: Option<&'static str>,
+        encoder_known: bool,
+    ) -> Result<Self> {
+        let calendar = Calendar::new(config, documents);
+        let planning = Device::cpu(DeviceOptions::default())?.planning();
+        let encoder = build_encoder(&planning, config, sizes)?;
+        let (features, c) = (encoder.features(), &config.classifier);
+        if c.fan_in > features {
+            let message = format!("{} is more than the {features} features that the encoder gives", c.fan_in);
+            return Err(Error::config("classifier.fan_in", message));
+        }
+        let own = encoder.parameters().iter().map(Parameter::len).sum();
+        let steps = calendar.total_steps();
+        Ok(Self {
+            documents,
+            label_texts,
+            labels: sizes.labels,
+            epochs: calendar.epochs,
+            step_documents: calendar.step_documents,
+            steps_per_epoch: calendar.steps_per_epoch,
+            steps,
+            encoder_rate: rate_course(&config.optimizer.encoder, steps),
+            classifier_rate: rate_course(&config.optimizer.classifier, steps),
+            rewiring: rewiring_course(config, &calendar),
+            evaluation: EvaluationCourse { split, after_epochs: evaluated_epochs(config, split) },
+            parameters: Parameters {
+                encoder: encoder_known.then_some(own),
+                features,
+                classifier: classifier_parameters(sizes.labels, c.fan_in, c.bias),
+                classifier_if_dense: classifier_parameters(sizes.labels, features, c.bias),
+            },
+        })
+    }
+
+    /// Lines for a terminal.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let texts = match self.label_texts {
+            0 => String::new(),
+            texts => format!(", {texts} of them label texts"),
+        };
+        let rate = |name: &str, rate: &RateCourse| {
+            let RateCourse { peak, warmup_steps, last } = rate;
+            format!("{name}  up to {peak:e} in {warmup_steps} steps, {last:.3e} at the last step")
+        };
+        let rewiring = self.rewiring.map_or_else(
+            || "none".to_owned(),
+            |r| {
+                format!(
+                    "{} times, every {} steps from {} to {}, in {} of the epochs; {} {:.5} at the first, {:.5} at the last",
+                    r.count, r.interval, r.first_step, r.last_step, r.epochs, r.rule, r.first_value, r.last_value
+                )
+            },
+        );
+        let evaluation = match (self.evaluation.split, &self.evaluation.after_epochs[..]) {
+            (Some(split), [first, .., last]) => {
+                let count = self.evaluation.after_epochs.len();
+                format!("{count} times on {split}, after epochs {first} to {last}")
+            }
+            (Some(split), _) => format!("on {split} after the last epoch"),
+            (None, _) => "none".to_owned(),
+        };
+        let p = &self.parameters;
+        let encoder = p.encoder.map_or("not looked at".to_owned(), |count| count.to_string());
+        vec![
+            format!("documents      {}{texts}; {} labels", self.documents, self.labels),
+            format!(
+                "steps          {} an epoch of up to {} documents, {} epochs: {}",
+                self.steps_per_epoch, self.step_documents, self.epochs, self.steps
+            ),
+            rate("encoder lr   ", &self.encoder_rate),
+            rate("classifier lr", &self.classifier_rate),
+            format!("rewiring       {rewiring}"),
+            format!("evaluation     {evaluation}"),
+            format!("parameters     encoder {encoder}, {} features", p.features),
+            format!("               classifier {} (dense: {})", p.classifier, p.classifier_if_dense),
+        ]
+    }
+}
+
+fn rate_course(section: &OptimizerSection, steps: u64) -> RateCourse {
+    let optimizer = section.optimizer(steps);
+    RateCourse {
+        peak: section.lr,
+        warmup_steps: section.warmup_steps,
+        last: optimizer.learning_rate_at(steps.saturating_sub(1)),
+    }
+}
+
+fn rewiring_course(config: &Config, calendar: &Calendar) -> Option<RewiringCourse> {
+    let (count, interval) = (calendar.rewirings(), calendar.rewire_interval);
+    let (first_step, last_step) = (interval, count * interval);
+    let (rule, first_value) = prune_rule(calendar.prune_after(first_step, config)?);
+    let (_, last_value) = prune_rule(calendar.prune_after(last_step, config)?);
+    let epochs = calendar.rewire_epochs;
+    Some(RewiringCourse { count, interval, epochs, first_step, last_step, rule, first_value, last_value })
+}
+
+fn evaluated_epochs(config: &Config, split: Option<&'static str>) -> Vec<u32> {
+    let (epochs, every) = (config.train.epochs, config.train.evaluate_every);
+    let due = |epoch: &u32| *epoch == epochs || (every > 0 && epoch.is_multiple_of(every));
+    if split.is_none() { Vec::new() } else { (1..=epochs).filter(due).collect() }
+}
