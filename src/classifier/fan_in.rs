@@ -106,8 +106,8 @@ enum Workspace {
 }
 
 /// Most labels in a block on software Vulkan, whose loops end after 65,535 iterations and say nothing: a feature's
-/// list of connections, rows · F / D on average, must stay well below, and so must the F² / 2 comparisons of a row
-/// that is wired.
+/// list of connections, rows · F / D on average, must stay well below, and so must the F² / 2 comparisons of a slot that
+/// is wired when nearly all features are in use.
 fn software_rows(fan_in: usize, features: usize) -> Result<usize> {
     const ITERATIONS: usize = 40_000;
     if fan_in * fan_in / 2 > ITERATIONS {
