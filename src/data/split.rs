@@ -282,7 +282,9 @@ pub fn label_frequencies(split: &Split, labels: usize) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::features::FEATURES;
     use super::*;
+    use crate::files::{Dtype, TensorSpec, write_tensors};
 
     #[test]
     fn documents_in_memory() {
@@ -300,5 +302,24 @@ mod tests {
         let mut flat = vec![9];
         assert_eq!(push_sorted_unique(&mut flat, [2, 9, 2, 2].into_iter()), 2);
         assert_eq!(flat, [9, 2, 9]);
+    }
+
+    #[test]
+    fn features_go_with_their_documents() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train.safetensors");
+        let specs = [TensorSpec::new(FEATURES, Dtype::F32, [3, 2])];
+        let numbers: [f32; 6] = [0.0, 1.0, 10.0, 11.0, 20.0, 21.0];
+        write_tensors(&path, &[].into(), &specs, &mut |_, out| {
+            out.write_all(bytemuck::bytes_of(&numbers)).map_err(Error::io("writing", "train"))
+        })
+        .unwrap();
+        let split = Split::from_documents([([0], [0]), ([1], [1]), ([2], [2])]);
+        let split = split.with_features(FeatureTable::open(&path).unwrap(), "train").unwrap();
+        let mut found = Vec::new();
+        let some = split.select(&[2, 0]);
+        (0..2).for_each(|document| some.append_features(document, &mut found));
+        assert_eq!(found, [20.0, 21.0, 0.0, 1.0]);
+        some.check_features(2, "train").unwrap();
     }
 }
