@@ -10,6 +10,7 @@ use regrow::kernels::fan_in_dlogits::{Block, Loss};
 use regrow::kernels::fan_in_top_k::{LOWEST, NOTHING, segments};
 use regrow::kernels::optimizer::Rule;
 use regrow::kernels::products::Products;
+use regrow::kernels::storage::Precision;
 use regrow::kernels::{columns_of, label_loss, logits_top_k, row_bias};
 use support::device::{
     Numbers, Outputs, assert_close, compare, engines, garbage, run, sum_tolerance, upload, writable,
@@ -93,7 +94,8 @@ fn best(scores: &[f64], first_label: usize, filter: &[u32], k: usize) -> Vec<(f6
 #[test]
 fn best_of_given_logits() {
     for (rows, batch, k) in [(1, 1, 5), (7, 33, 3), (513, 7, 5), (1100, 16, 3), (300, 1, 60)] {
-        let block = Block { rows, first_label: 40, fan_in: 1, group: 1, batch };
+        let block =
+            Block { rows, first_label: 40, fan_in: 1, group: 1, batch, precision: Precision::default() };
         let (columns, mut numbers) = (columns_of(batch), Numbers::new(rows as u64));
         // Whole numbers: sums are exact, and many are equal.
         let (mut logits, bias) = (numbers.integers(rows * columns, 9), numbers.integers(rows, 3));
@@ -167,7 +169,14 @@ fn options(labels: usize, features: usize, max_batch: usize, rule: Rule) -> Dens
 
 /// A dense layer's numbers as a fixed fan-in layer that has every feature once, in order.
 fn dense_layer(labels: usize, features: usize, batch: usize) -> Layer {
-    let block = Block { rows: labels, first_label: 0, fan_in: features, group: 1, batch };
+    let block = Block {
+        rows: labels,
+        first_label: 0,
+        fan_in: features,
+        group: 1,
+        batch,
+        precision: Precision::default(),
+    };
     let mut layer = Layer::new((block, features), labels as u64);
     for row in layer.indices.chunks_exact_mut(features.next_multiple_of(2)) {
         row[..features].iter_mut().enumerate().for_each(|(i, index)| *index = i as u16);
@@ -219,6 +228,7 @@ fn a_step_is_that_of_the_formulas() {
                     batch,
                     loss,
                     scale: StepScale { gradient: SCALE, loss: 0.5, place: 1 },
+                    step: 0,
                     rates: hyper.rates(rule),
                     positives: &Positives { count: positives.len(), pairs: upload(device, &positives) },
                     x: &exactly(&x, features * columns),

@@ -4,7 +4,7 @@
 mod support;
 
 use regrow::classifier::{
-    Contents, FanIn, FanInOptions, Loss, Positives, Prune, Ranker, Regrow, Step, StepScale,
+    Contents, FanIn, FanInOptions, Head, Loss, Positives, Prune, Ranker, Regrow, Step, StepScale,
 };
 use regrow::device::{Device, DeviceOptions, Recording};
 use regrow::kernels::columns_of;
@@ -290,12 +290,12 @@ fn ranking_reads_what_is_stored() {
     let (z, columns) = (layer.logits(), layer.columns());
     for precision in precisions() {
         for (engine, device) in engines() {
-            let on_device = on_device(device, &layer, precision, Rule::Sgd);
-            let ranker = Ranker::new(device, &on_device, 5, 3).unwrap();
+            let head = Head::FanIn(on_device(device, &layer, precision, Rule::Sgd));
+            let ranker = Ranker::new(device, &head, 5, 3).unwrap();
             let nothing = upload(device, &[0_u32; 4]);
             let mut recording = Recording::new();
             let x = upload(device, &layer.x);
-            let ranked = ranker.record(&mut recording, &on_device, 3, &x, [&nothing, &nothing]);
+            let ranked = ranker.record(&mut recording, &head, 3, &x, [&nothing, &nothing]);
             device.submit(recording).unwrap();
             for (sample, list) in ranked.collect(device).unwrap().into_iter().enumerate() {
                 let mut want: Vec<(u32, f32)> =

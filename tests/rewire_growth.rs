@@ -15,6 +15,7 @@ use regrow::kernels::optimizer::Rule;
 use regrow::kernels::rewire_gradient::{launches, slots_at_once};
 use regrow::kernels::rewire_mask::mask_words;
 use regrow::kernels::rewire_regrow::{self, Growth};
+use regrow::kernels::storage::Precision;
 use regrow::random::{Purpose, below, words};
 use support::device::{Numbers, Outputs, compare, engines, run, upload, writable};
 use support::layer::{Layer, shapes};
@@ -28,8 +29,23 @@ fn growth(features: usize) -> Growth {
 
 /// The shapes of every kernel test, and rows with no, one, two and three free features.
 fn cases() -> Vec<(Block, usize)> {
-    let tight = |features| (Block { rows: 33, first_label: 12, fan_in: 9, group: 4, batch: 5 }, features);
-    let wide = (Block { rows: 3, first_label: 1, fan_in: 70, group: 1, batch: 17 }, 74);
+    let tight = |features| {
+        (
+            Block {
+                rows: 33,
+                first_label: 12,
+                fan_in: 9,
+                group: 4,
+                batch: 5,
+                precision: Precision::default(),
+            },
+            features,
+        )
+    };
+    let wide = (
+        Block { rows: 3, first_label: 1, fan_in: 70, group: 1, batch: 17, precision: Precision::default() },
+        74,
+    );
     shapes().into_iter().chain([9, 10, 11, 12].map(tight)).chain([wide]).collect()
 }
 
@@ -152,7 +168,8 @@ fn one_candidate_is_random_growth() {
 /// On software Vulkan a launch stays below the iterations after which loops end; elsewhere one does all.
 #[test]
 fn launches_are_cut_where_loops_end_early() {
-    let block = Block { rows: 1, first_label: 0, fan_in: 128, group: 1, batch: 64 };
+    let block =
+        Block { rows: 1, first_label: 0, fan_in: 128, group: 1, batch: 64, precision: Precision::default() };
     assert_eq!(slots_at_once(block, 768, 8, false), 128);
     // 64 draws or steps of 64 + 10 comparisons, and 8 candidates of 18 products: 4,880 a slot.
     assert_eq!(slots_at_once(block, 768, 8, true), 8);
@@ -167,6 +184,7 @@ fn options(layer: &Layer, max_block_rows: usize) -> FanInOptions {
         group,
         max_batch: batch,
         rule: Rule::AdamW,
+        precision: Default::default(),
         train_bias: true,
         init_scale: 1.0,
         bias_init: 0.0,
@@ -190,7 +208,7 @@ fn on(device: &Device, layer: &Layer, max_block_rows: usize) -> FanIn {
 #[test]
 fn a_layer_grows_where_the_batch_leans() {
     for (rows, fan_in, group, features) in [(130, 7, 1, 40), (261, 33, 4, 65)] {
-        let block = Block { rows, first_label: 0, fan_in, group, batch: 5 };
+        let block = Block { rows, first_label: 0, fan_in, group, batch: 5, precision: Precision::default() };
         let layer = Layer::integers((block, features), 3);
         let dlogits: Vec<f32> = layer.loss(Loss::SquaredHinge).1.iter().map(|g| *g as f32).collect();
         for (engine, device) in engines() {
@@ -238,7 +256,20 @@ fn a_layer_grows_where_the_batch_leans() {
 /// The first wiring of rows that use every feature: a walk over all of them for nearly each slot.
 #[test]
 fn rows_of_all_features_are_wired() {
-    let layer = Layer::new((Block { rows: 3, first_label: 0, fan_in: 200, group: 1, batch: 1 }, 200), 1);
+    let layer = Layer::new(
+        (
+            Block {
+                rows: 3,
+                first_label: 0,
+                fan_in: 200,
+                group: 1,
+                batch: 1,
+                precision: Precision::default(),
+            },
+            200,
+        ),
+        1,
+    );
     let [(_, twins), others @ ..] = engines();
     let wired = |device| FanIn::new(device, options(&layer, 0)).unwrap().contents(device).unwrap();
     let want = wired(twins);
@@ -254,7 +285,14 @@ fn rows_of_all_features_are_wired() {
 #[test]
 fn rewiring_at_its_limits() {
     for features in [9, 10, 30] {
-        let block = Block { rows: 21, first_label: 0, fan_in: 9, group: 1, batch: 3 };
+        let block = Block {
+            rows: 21,
+            first_label: 0,
+            fan_in: 9,
+            group: 1,
+            batch: 3,
+            precision: Precision::default(),
+        };
         let layer = Layer::new((block, features), 8);
         let connections = (block.rows * block.fan_in) as u64;
         let all = [Prune::Fraction(1.0), Prune::FractionPerRow(1.0), Prune::Threshold(1e30)];

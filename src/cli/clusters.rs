@@ -76,7 +76,7 @@ impl ClustersArgs {
         let began = Instant::now();
         let planned = LabelVectors::planned_bytes(&dataset.train, labels, self.terms);
         say(&format!("{labels} labels, vectors of at most {}", megabytes(planned)));
-        let bars = Bars::default();
+        let bars = ClusterBars::default();
         let mut report = |progress| bars.report(progress);
         let vectors = LabelVectors::of_split(&dataset.train, labels, self.terms, &mut report);
         let random = LabelClusters::random(labels, self.size, self.seed);
@@ -101,14 +101,14 @@ impl ClustersArgs {
     }
 }
 
-/// A bar for each stage.
+/// A bar for each stage of clustering.
 #[derive(Default)]
-struct Bars {
+pub(super) struct ClusterBars {
     shown: RefCell<Option<(ClusterStage, ProgressBar)>>,
 }
 
-impl Bars {
-    fn report(&self, progress: ClusterProgress) {
+impl ClusterBars {
+    pub(super) fn report(&self, progress: ClusterProgress) {
         if self.shown.borrow().as_ref().is_none_or(|(stage, _)| *stage != progress.stage) {
             self.finish();
             let template = match progress.stage {
@@ -122,7 +122,7 @@ impl Bars {
         }
     }
 
-    fn finish(&self) {
+    pub(super) fn finish(&self) {
         if let Some((_, bar)) = self.shown.borrow_mut().take() {
             bar.finish_and_clear();
         }

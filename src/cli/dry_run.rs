@@ -81,7 +81,7 @@ impl DryRunArgs {
         };
         let run = DryRun::without_data(config, encoder, self.features.is_none(), documents, labels)?;
         let documents = documents + label_texts(config, labels);
-        Ok((run, sizes_without_data(config, encoder, labels, documents, LABELS_PER_DOCUMENT)))
+        Ok((run, sizes_without_data(config, encoder, labels, documents, LABELS_PER_DOCUMENT)?))
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::clusters::ClusterBars;
 use super::say;
 use crate::data::{Progress, Stage};
 use crate::train::{Event, megabytes};
@@ -93,6 +94,7 @@ impl DownloadProgress {
 
 /// Shows a training run: a bar an epoch with loss, documents a second and the time left of the whole run.
 pub(super) struct TrainProgress {
+    clusters: ClusterBars,
     bar: ProgressBar,
     /// Documents of the whole run, and those done when it began here.
     total: u64,
@@ -107,6 +109,7 @@ pub(super) struct TrainProgress {
 impl TrainProgress {
     pub(super) fn new() -> Self {
         Self {
+            clusters: ClusterBars::default(),
             bar: ProgressBar::hidden(),
             total: 0,
             before: 0,
@@ -121,6 +124,7 @@ impl TrainProgress {
     pub(super) fn show(&mut self, event: Event<'_>) {
         match event {
             Event::Started { calendar, step, planned_bytes } => {
+                self.clusters.finish();
                 self.documents = calendar.documents as u64;
                 self.epochs = calendar.epochs;
                 self.steps_per_epoch = calendar.steps_per_epoch;
@@ -139,6 +143,7 @@ impl TrainProgress {
                 let template = "epoch {prefix} {bar:24} {pos}/{len} {msg}";
                 self.bar = bar(self.documents, template);
             }
+            Event::Clusters(progress) => self.clusters.report(progress),
             Event::Step { step, documents, loss } => {
                 let epoch = (step - 1) / self.steps_per_epoch;
                 self.bar.set_prefix(format!("{}/{}", epoch + 1, self.epochs));

@@ -4,14 +4,15 @@ use serde::Serialize;
 
 use super::calendar::Calendar;
 use super::model::{EncoderSizes, ModelSizes, build_encoder};
+use super::parameter_counts::{ParameterCounts, parameter_counts};
 use super::plan::sizes_without_data;
 use super::sizes::evaluated_split;
 use crate::classifier::Prune;
-use crate::config::{Config, EvaluateOn, OptimizerSection};
+use crate::config::{Config, EvaluateOn, HeadKind, OptimizerSection};
 use crate::data::Dataset;
 use crate::device::{Device, DeviceOptions};
 use crate::encoder::Parameter;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The schedule and the parameters of a run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -34,6 +35,8 @@ pub struct DryRun {
     pub encoder_rate: RateCourse,
     /// Learning rate of the classifier.
     pub classifier_rate: RateCourse,
+    /// The auxiliary objective, if there is one.
+    pub auxiliary: Option<AuxiliaryCourse>,
     /// Rewirings; none where there are none.
     pub rewiring: Option<RewiringCourse>,
     /// Evaluations.
@@ -51,6 +54,17 @@ pub struct RateCourse {
     pub warmup_steps: u64,
     /// That of the last step.
     pub last: f64,
+}
+
+/// The auxiliary objective.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct AuxiliaryCourse {
+    /// Clusters of labels.
+    pub clusters: usize,
+    /// Its share of the loss at the first step.
+    pub weight: f64,
+    /// Optimizer steps until it ends.
+    pub steps: u64,
 }
 
 /// When connections are rewired, and by what rule.
@@ -90,17 +104,19 @@ pub struct Parameters {
     pub encoder: Option<usize>,
     /// Features that the encoder gives, D.
     pub features: usize,
-    /// Weights and biases of the classifier; indices are not among them.
-    pub classifier: usize,
-    /// What a dense classifier on the same features would have.
-    pub classifier_if_dense: usize,
+    /// Of classifier, intermediate layer and auxiliary head.
+    #[serde(flatten)]
+    pub heads: ParameterCounts,
+    /// What a dense classifier on the encoder's features would have.
+    pub classifier_if_dense: u64,
 }
 
-/// Numbers of an output layer whose labels have `inputs` weights each: the fan-in of a sparse one, all features of a
-/// dense one.
-#[must_use]
-pub fn classifier_parameters(labels: usize, inputs: usize, bias: bool) -> usize {
-    labels * (inputs + usize::from(bias))
+/// The config with a dense classifier on the encoder's features.
+fn dense_head(config: &Config) -> Config {
+    let mut dense = config.clone();
+    dense.classifier.head = HeadKind::Dense;
+    dense.intermediate.width = 0;
+    dense
 }
 
 /// Training documents that are label texts, of a data set of `labels` labels that is not there.
@@ -152,7 +168,7 @@ impl DryRun {
             EvaluateOn::Train => Some("train"),
         };
         let documents = documents + texts;
-        let sizes = sizes_without_data(config, encoder, labels, documents, 1);
+        let sizes = sizes_without_data(config, encoder, labels, documents, 1)?;
         Self::count(config, sizes, [documents, texts], split, encoder_known)
     }
 
@@ -166,11 +182,10 @@ impl DryRun {
         let calendar = Calendar::new(config, documents);
         let planning = Device::cpu(DeviceOptions::default())?.planning();
         let encoder = build_encoder(&planning, config, sizes)?;
-        let (features, c) = (encoder.features(), &config.classifier);
-        if c.fan_in > features {
-            let message = format!("{} is more than the {features} features that the encoder gives", c.fan_in);
-            return Err(Error::config("classifier.fan_in", message));
-        }
+        let features = encoder.features();
+        config.check_fan_in(features)?;
+        let counts =
+            parameter_counts(config, sizes.labels, features, sizes.auxiliary.map_or(0, |head| head.clusters));
         let own = encoder.parameters().iter().map(Parameter::len).sum();
         let steps = calendar.total_steps();
         Ok(Self {
@@ -183,13 +198,15 @@ impl DryRun {
             steps,
             encoder_rate: rate_course(&config.optimizer.encoder, steps),
             classifier_rate: rate_course(&config.optimizer.classifier, steps),
+            auxiliary: auxiliary_course(config, &calendar, &sizes),
             rewiring: rewiring_course(config, &calendar),
             evaluation: EvaluationCourse { split, after_epochs: evaluated_epochs(config, split) },
             parameters: Parameters {
                 encoder: encoder_known.then_some(own),
                 features,
-                classifier: classifier_parameters(sizes.labels, c.fan_in, c.bias),
-                classifier_if_dense: classifier_parameters(sizes.labels, features, c.bias),
+                heads: counts,
+                classifier_if_dense: parameter_counts(&dense_head(config), sizes.labels, features, 0)
+                    .classifier,
             },
         })
     }
@@ -205,6 +222,15 @@ impl DryRun {
             let RateCourse { peak, warmup_steps, last } = rate;
             format!("{name}  up to {peak:e} in {warmup_steps} steps, {last:.3e} at the last step")
         };
+        let auxiliary = self.auxiliary.map_or_else(
+            || "none".to_owned(),
+            |a| {
+                format!(
+                    "{} clusters; weight {} at the first step, zero after {} steps",
+                    a.clusters, a.weight, a.steps
+                )
+            },
+        );
         let rewiring = self.rewiring.map_or_else(
             || "none".to_owned(),
             |r| {
@@ -232,10 +258,12 @@ impl DryRun {
             ),
             rate("encoder lr   ", &self.encoder_rate),
             rate("classifier lr", &self.classifier_rate),
+            format!("auxiliary      {auxiliary}"),
             format!("rewiring       {rewiring}"),
             format!("evaluation     {evaluation}"),
             format!("parameters     encoder {encoder}, {} features", p.features),
-            format!("               classifier {} (dense: {})", p.classifier, p.classifier_if_dense),
+            format!("               classifier {} (dense: {})", p.heads.classifier, p.classifier_if_dense),
+            format!("               intermediate {}, auxiliary {}", p.heads.intermediate, p.heads.auxiliary),
         ]
     }
 }
@@ -247,6 +275,15 @@ fn rate_course(section: &OptimizerSection, steps: u64) -> RateCourse {
         warmup_steps: section.warmup_steps,
         last: optimizer.learning_rate_at(steps.saturating_sub(1)),
     }
+}
+
+fn auxiliary_course(config: &Config, calendar: &Calendar, sizes: &ModelSizes) -> Option<AuxiliaryCourse> {
+    let steps = calendar.steps_per_epoch * u64::from(config.auxiliary.cutoff_epoch);
+    sizes.auxiliary.map(|head| AuxiliaryCourse {
+        clusters: head.clusters,
+        weight: config.auxiliary.weight,
+        steps,
+    })
 }
 
 fn rewiring_course(config: &Config, calendar: &Calendar) -> Option<RewiringCourse> {

@@ -24,7 +24,7 @@ pub use assess::{Assessment, assess, judge, propensities};
 pub use auxiliary::{auxiliary_cluster_count, auxiliary_clusters};
 pub use calendar::Calendar;
 pub use dry_run::{
-    DryRun, EvaluationCourse, Parameters, RateCourse, RewiringCourse, classifier_parameters, label_texts,
+    AuxiliaryCourse, DryRun, EvaluationCourse, Parameters, RateCourse, RewiringCourse, label_texts,
     prune_rule,
 };
 pub use encoder_source::{EncoderSource, special_tokens};

@@ -1,6 +1,6 @@
 //! From config and data set to the sizes of the model and of its inputs.
 
-use super::auxiliary::{auxiliary_clusters, auxiliary_sizes};
+use super::auxiliary::{auxiliary_sizes, cluster_count};
 use super::calendar::Calendar;
 use super::encoder_source::{EncoderSource, check_tokenizer};
 use super::feed::FeedSizes;
@@ -27,7 +27,7 @@ pub fn check_run(device: &Device, config: &Config, source: &EncoderSource, datas
 ///
 /// # Errors
 /// [`Error::Config`] when the split to evaluate on is not there or may not end the run, or data and encoder do not belong
-/// together; as [`auxiliary_clusters`].
+/// together; as [`super::auxiliary_clusters`].
 pub fn model_sizes(
     config: &Config,
     source: &EncoderSource,
@@ -46,7 +46,7 @@ pub fn model_sizes(
     let calendar = Calendar::new(config, dataset.train.len());
     let labels = dataset.labels.len();
     let per_document = dataset.train.positives() as f64 / dataset.train.len().max(1) as f64;
-    let clusters = if config.has_auxiliary() { auxiliary_clusters(config, dataset)?.count() } else { 0 };
+    let clusters = cluster_count(config, dataset)?;
     Ok(ModelSizes {
         encoder,
         labels,

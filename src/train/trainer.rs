@@ -22,6 +22,7 @@ use super::selection;
 use super::sizes::{evaluated_split, model_sizes};
 use crate::classifier::{Regrow, RewireCounts};
 use crate::config::{Config, RewireInit};
+use crate::data::clusters::ClusterProgress;
 use crate::data::{Batch, Dataset, LabelClusters, epoch_order};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -42,6 +43,8 @@ pub enum Event<'a> {
         /// What the device's buffers will take at most.
         planned_bytes: u64,
     },
+    /// Labels are put into clusters, before the run begins.
+    Clusters(ClusterProgress),
     /// A step's loss is known.
     Step {
         /// Steps done.
@@ -148,7 +151,7 @@ struct Trainer<'a> {
 /// [`Error::Diverged`] when a loss is not finite (the last checkpoint stays); [`Error::Interrupted`] after a stop and
 /// its checkpoint; [`Error::Device`], [`Error::Io`], [`Error::Artefact`].
 pub fn train(options: TrainOptions<'_>, observer: &mut dyn FnMut(Event<'_>)) -> Result<Finished> {
-    let mut trainer = Trainer::new(options)?;
+    let mut trainer = Trainer::new(options, observer)?;
     observer(Event::Started {
         calendar: &trainer.calendar,
         step: trainer.progress.step,
@@ -158,11 +161,12 @@ pub fn train(options: TrainOptions<'_>, observer: &mut dyn FnMut(Event<'_>)) -> 
 }
 
 impl<'a> Trainer<'a> {
-    fn new(o: TrainOptions<'a>) -> Result<Self> {
+    fn new(o: TrainOptions<'a>, observer: &mut dyn FnMut(Event<'_>)) -> Result<Self> {
         let (config, dataset) = (o.config, o.dataset);
         let calendar = Calendar::new(config, dataset.train.len());
         let schedules = Schedules::new(config, &calendar);
-        let clusters = if config.has_auxiliary() { Some(auxiliary_clusters(config, dataset)?) } else { None };
+        let clusters =
+            auxiliary_clusters(config, dataset, &mut |progress| observer(Event::Clusters(progress)))?;
         let labels = dataset.labels.len();
         let vocabulary = dataset.tokenizer.vocabulary() as usize;
         let evaluated = evaluated_split(config, dataset)?;

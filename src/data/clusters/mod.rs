@@ -14,7 +14,7 @@ mod text;
 pub use file::{CLUSTER_OF_LABEL, check_target};
 pub use label_vectors::LabelVectors;
 pub use lists::ClusterLists;
-pub use text::text_clusters;
+pub use text::{text_cluster_count, text_clusters};
 
 use crate::error::{Error, Result};
 

@@ -28,6 +28,12 @@ pub fn text_clusters(
         .clusters(size, seed, progress)
 }
 
+/// How many clusters [`text_clusters`] makes of so many labels.
+#[must_use]
+pub fn text_cluster_count(labels: usize, size: usize) -> usize {
+    (1 << levels(labels, size)).min(labels)
+}
+
 impl LabelVectors {
     /// Halves the labels again and again, level by level, until no cluster is larger than `size`: 2ᵈ clusters with the
     /// smallest d for which that holds, fewer only where there are fewer labels (spec of the reference's files: SPARTEX
