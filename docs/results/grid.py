@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""Runs the grid behind docs/results.md: trains, evaluates on test, appends a JSON line for each run to runs.jsonl.
+
+    python3 docs/results/grid.py --regrow target/release/regrow --data DIR [--workers 2] [--only NAME,NAME]
+
+DIR is the folder of tib-titles. Runs that are in runs.jsonl already are not run again. Each run has one thread: results
+do not depend on it. The model is the one that was best on dev; test decides nothing.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+RUNS = HERE / "runs.jsonl"
+CONFIG = HERE / "base.toml"
+
+FAN_INS = (16, 32, 64, 128)
+AUXILIARY = ["auxiliary.weight=0.4", "auxiliary.cutoff_epoch=4", "auxiliary.clusters=text"]
+INTERMEDIATE = ["intermediate.width=1024"]
+DENSE = ["classifier.head=dense"]
+PAPER_START = ["classifier.init_scale=1"]
+OFF = ["rewire.mode=off"]
+
+
+def fan_in(f):
+    return [f"classifier.fan_in={f}"]
+
+
+def rows():
+    """(name, settings, seeds) of every run."""
+    once, thrice = (1,), (1, 2, 3)
+    yield "dense", DENSE, thrice
+    yield "dense, paper's start", DENSE + PAPER_START, once
+    yield "dense + auxiliary", DENSE + AUXILIARY, once
+    yield "dense + intermediate", DENSE + INTERMEDIATE, once
+    for f in FAN_INS:
+        yield f"bottleneck {f}", ["classifier.head=bottleneck"] + fan_in(f), thrice if f == 32 else once
+        yield f"fan-in {f}", fan_in(f), thrice if f in (32, 128) else once
+        yield f"fan-in {f}, no rewiring", fan_in(f) + OFF, thrice if f in (32, 128) else once
+        yield f"fan-in {f} + auxiliary", fan_in(f) + AUXILIARY, thrice if f == 32 else once
+        yield f"fan-in {f} + intermediate", fan_in(f) + INTERMEDIATE, once
+        yield f"fan-in {f} + both", fan_in(f) + AUXILIARY + INTERMEDIATE, once
+    for f in (32, 128):
+        start = fan_in(f) + PAPER_START
+        yield f"fan-in {f}, paper's start", start, thrice if f == 32 else once
+        yield f"fan-in {f}, paper's start + auxiliary", start + AUXILIARY, thrice if f == 32 else once
+        yield f"fan-in {f}, paper's start + intermediate", start + INTERMEDIATE, once
+        yield f"fan-in {f}, paper's start + both", start + AUXILIARY + INTERMEDIATE, once
+    for scale in (0.01, 0.3):
+        yield f"fan-in 32, start {scale}", fan_in(32) + [f"classifier.init_scale={scale}"], once
+    yield "fan-in 32, bias 0", fan_in(32) + ["classifier.bias_init=0"], once
+    hinge = ["classifier.loss=squared_hinge"]
+    yield "dense, hinge", DENSE + hinge, once
+    for f in (32, 128):
+        yield f"fan-in {f}, hinge", fan_in(f) + hinge, once
+        yield f"fan-in {f}, hinge, paper's start", fan_in(f) + hinge + PAPER_START, once
+    yield "fan-in 32, hinge, bias 0", fan_in(32) + hinge + ["classifier.bias_init=0"], once
+    for interval in (50, 100, 600):
+        yield f"fan-in 32, every {interval}", fan_in(32) + [f"rewire.interval={interval}"], once
+    for fraction in (0.05, 0.3):
+        yield f"fan-in 32, share {fraction}", fan_in(32) + [f"rewire.fraction={fraction}"], once
+    yield "fan-in 32, share falling", fan_in(32) + ["rewire.fraction_schedule=cosine"], once
+    yield "fan-in 32, of each row", fan_in(32) + ["rewire.per_row=true"], once
+    yield "fan-in 32, by gradient", fan_in(32) + ["rewire.growth=gradient"], thrice
+    for threshold in (0.01, 0.05):
+        settings = ["rewire.mode=threshold", f"rewire.threshold={threshold}"]
+        yield f"fan-in 32, threshold {threshold}", fan_in(32) + settings, once
+    for epoch in (1, 8):
+        cut = AUXILIARY[:1] + [f"auxiliary.cutoff_epoch={epoch}"] + AUXILIARY[2:]
+        yield f"fan-in 32 + auxiliary until epoch {epoch}", fan_in(32) + cut, once
+        yield f"fan-in 32, paper's start + auxiliary until epoch {epoch}", fan_in(32) + PAPER_START + cut, once
+    random = AUXILIARY[:2] + ["auxiliary.clusters=random"]
+    yield "fan-in 32, paper's start + auxiliary, random clusters", fan_in(32) + PAPER_START + random, once
+
+
+def run(options, name, settings, seed):
+    folder = Path(tempfile.mkdtemp(prefix="regrow-grid-"))
+    settings = settings + [f"train.seed={seed}"]
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    common = ["--device", "cpu", "--threads", "1"]
+    began = time.time()
+    train = [options.regrow, "train", str(CONFIG), "--data", options.data, "--out", str(folder / "run"), *common, *arguments]
+    try:
+        done = subprocess.run(train, capture_output=True, text=True)
+        if done.returncode != 0:
+            return {"name": name, "seed": seed, "settings": settings, "failed": done.stderr.strip().splitlines()[-1:]}
+        seconds = time.time() - began
+        evaluate = [options.regrow, "evaluate", str(folder / "run"), "--data", options.data, "--json", *common]
+        metrics = json.loads(subprocess.run(evaluate, capture_output=True, text=True, check=True).stdout)
+        lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
+        epochs = [line for line in map(json.loads, lines) if line["event"] == "epoch"]
+        dev = [[line["loss"], line.get("P@1"), line.get("PSP@1")] for line in epochs]
+        return {"name": name, "seed": seed, "settings": settings, "seconds": round(seconds, 1),
+                "epochs": dev, "test": metrics}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--regrow", required=True)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", default="")
+    options = parser.parse_args()
+    done = set()
+    if RUNS.exists():
+        done = {(line["name"], line["seed"]) for line in map(json.loads, RUNS.read_text().splitlines())}
+    wanted = [name for name in options.only.split(";") if name]
+    # First seeds first: the whole grid is there before the repetitions are.
+    todo = sorted(((seed, i, name, settings) for i, (name, settings, seeds) in enumerate(rows()) for seed in seeds
+                   if (name, seed) not in done and (not wanted or name in wanted)))
+    lock = threading.Lock()
+
+    def work():
+        while True:
+            with lock:
+                if not todo:
+                    return
+                seed, _, name, settings = todo.pop(0)
+            result = run(options, name, settings, seed)
+            with lock, RUNS.open("a") as out:
+                if "failed" in result:
+                    print(f"{name}, seed {seed}: {result['failed']}", file=sys.stderr)
+                    continue
+                out.write(json.dumps(result) + "\n")
+                test = result["test"]
+                print(f"{name}, seed {seed}: P@1 {test['P@1']:.2f}, {result['seconds']:.0f} s; {len(todo)} left", flush=True)
+
+    workers = [threading.Thread(target=work) for _ in range(options.workers)]
+    [worker.start() for worker in workers]
+    [worker.join() for worker in workers]
+
+
+if __name__ == "__main__":
+    main()
