@@ -64,6 +64,7 @@ pub mod kernels;
 pub mod optimize;
 pub mod pretrained;
 pub mod random;
+pub mod report;
 pub mod train;
 
 pub use error::{Error, Result};

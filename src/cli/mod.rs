@@ -12,6 +12,7 @@ mod per_label;
 mod plan;
 mod predict;
 mod progress;
+mod report;
 mod shaders;
 mod synth;
 mod train;
@@ -61,6 +62,8 @@ enum Verb {
     Encode(encode::EncodeArgs),
     /// Measure this device's limits and how near to them training comes
     Bench(bench::BenchArgs),
+    /// Write one HTML page about one or several runs, with charts
+    Report(report::ReportArgs),
     /// Write every shader in every variant as complete WGSL
     Shaders(shaders::ShadersArgs),
 }
@@ -134,6 +137,7 @@ impl Verb {
             Self::Predict(args) => args.run(),
             Self::Encode(args) => args.run(),
             Self::Bench(args) => args.run(),
+            Self::Report(args) => args.run(),
             Self::Shaders(args) => args.run(),
         }
     }

@@ -183,16 +183,18 @@ pub(super) fn to_config(table: &Table) -> Result<Config> {
     Err(Error::config("config", "the values are not allowed together"))
 }
 
+/// Every key of a config with its value, in the order of the defaults.
+pub(super) fn values(config: &Config) -> Vec<(String, Value)> {
+    let mut leaves = Vec::new();
+    if let Ok(Value::Table(table)) = Value::try_from(config) {
+        collect("", &table, &mut leaves);
+    }
+    leaves
+}
+
 /// The keys in which two configs differ and that matter.
 pub(super) fn differences(a: &Config, b: &Config) -> Vec<String> {
-    let leaves = |config: &Config| {
-        let mut leaves = Vec::new();
-        if let Ok(Value::Table(table)) = Value::try_from(config) {
-            collect("", &table, &mut leaves);
-        }
-        leaves
-    };
-    let differing = leaves(a).into_iter().zip(leaves(b)).filter(|((_, a), (_, b))| a != b);
+    let differing = values(a).into_iter().zip(values(b)).filter(|((_, a), (_, b))| a != b);
     differing.map(|((key, _), _)| key).filter(|key| !FREE_TO_CHANGE.contains(&key.as_str())).collect()
 }
 
@@ -255,6 +257,18 @@ mod tests {
         // ln(0.005 / 0.995)
         assert!((bias(&config(&["classifier.bias_init=prior"])) + 5.293_304_8).abs() < 1e-6);
         assert_eq!(Config::parse(&config(&[]).to_toml(), Path::new("x"), &[]).unwrap(), config(&[]));
+    }
+
+    #[test]
+    fn values_are_every_key_as_text() {
+        let config =
+            Config::with_settings(&["encoder.tokenizer=a b".into(), "encoder.hidden=[64]".into()]).unwrap();
+        let values = config.values();
+        let value = |key: &str| values.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
+        assert_eq!(value("encoder.tokenizer"), Some("a b"));
+        assert_eq!(value("encoder.hidden"), Some("[64]"));
+        assert_eq!(value("optimizer.classifier.lr"), Some("0.01"));
+        assert_eq!(value("train.deterministic"), Some("false"));
     }
 
     #[test]

@@ -107,6 +107,13 @@ impl Config {
             .unwrap_or_else(|| std::env::temp_dir().join("regrow"))
     }
 
+    /// Every key, `section.name`, with its value as a text; the same keys in the same order for every config.
+    #[must_use]
+    pub fn values(&self) -> Vec<(String, String)> {
+        let text = |value: toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        keys::values(self).into_iter().map(|(key, value)| (key, text(value))).collect()
+    }
+
     /// The keys in which another config differs, except those that do not change what is computed.
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<String> {

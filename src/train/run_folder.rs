@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::plan::Plan;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
@@ -30,6 +31,7 @@ const CONFIG: &str = "config.toml";
 const METRICS: &str = "metrics.jsonl";
 /// What else a run writes: with the two above, all that [`Start::Fresh`] replaces or deletes.
 const CHECKPOINT: &str = "checkpoint.safetensors";
+const MEMORY: &str = "memory.json";
 const FOLDERS: [&str; 2] = ["model", "best"];
 
 impl RunFolder {
@@ -107,12 +109,13 @@ impl RunFolder {
     /// Deletes what the run learnt. Its config and its metrics stay until [`RunFolder::create`] replaces them: whoever is
     /// killed here leaves a run.
     fn delete_run(&self) -> Result<()> {
-        let path = self.checkpoint_path();
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("deleting", &path)(error));
+        for path in [self.checkpoint_path(), self.path.join(MEMORY)] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io("deleting", &path)(error));
+                }
+                _ => {}
             }
-            _ => {}
         }
         for name in FOLDERS {
             let path = self.path.join(name);
@@ -153,8 +156,36 @@ impl RunFolder {
     /// # Errors
     /// [`Error::Io`] when it cannot be written.
     pub fn write_device(&self, device: &str, kernels: &str) -> Result<()> {
-        let path = self.path.join("device.json");
-        let text = serde_json::json!({"device": device, "kernels": kernels});
+        self.write_json("device.json", &serde_json::json!({"device": device, "kernels": kernels}))
+    }
+
+    /// Writes down what the run will take: every buffer with its bytes, and bytes by purpose.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be written.
+    pub fn write_plan(&self, plan: &Plan) -> Result<()> {
+        let mut text = serde_json::json!(plan);
+        if let Some(object) = text.as_object_mut() {
+            // What else takes memory on this machine at this moment is not the run's.
+            object.remove("available_bytes");
+        }
+        self.write_json("plan.json", &text)
+    }
+
+    /// Writes down what the run has taken at most since it began or was resumed: the device's buffers, and the whole
+    /// process where the system tells it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be written.
+    pub fn write_memory(&self, buffers_peak_bytes: u64, process_peak_bytes: Option<u64>) -> Result<()> {
+        let text = serde_json::json!({
+            "buffers_peak_bytes": buffers_peak_bytes, "process_peak_bytes": process_peak_bytes,
+        });
+        self.write_json(MEMORY, &text)
+    }
+
+    fn write_json(&self, name: &str, text: &serde_json::Value) -> Result<()> {
+        let path = self.path.join(name);
         write_atomically(&path, |out| writeln!(out, "{text:#}").map_err(Error::io("writing", &path)))
     }
 

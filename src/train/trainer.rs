@@ -15,7 +15,7 @@ use super::dry_run::prune_rule;
 use super::encoder_source::EncoderSource;
 use super::model::{Model, StepOutcome, TrainedBatch};
 use super::model_folder::{ModelInfo, write_description, write_weights};
-use super::plan::Plan;
+use super::plan::{Plan, process_peak};
 use super::run_folder::RunFolder;
 use super::schedules::Schedules;
 use super::selection;
@@ -200,6 +200,7 @@ impl<'a> Trainer<'a> {
         }
         o.folder.cut_log(progress.log_lines)?;
         o.folder.write_device(o.device.name(), &model.chosen_kernels())?;
+        o.folder.write_plan(&plan)?;
         write_description(&o.folder.last_model(), &model, &info)?;
         let filter = if config.evaluate.filter && matches!(evaluated, Some((_, "test"))) {
             Filter::new(dataset.filter.clone())
@@ -369,6 +370,7 @@ impl<'a> Trainer<'a> {
         if let Some(line) = self.progress.selection.stop_line(self.o.config, epoch + 1, self.progress.step) {
             self.o.folder.log(&line)?;
         }
+        self.o.folder.write_memory(self.o.device.memory().peak_bytes, process_peak())?;
         if best {
             write_description(&self.o.folder.best_model(), &self.model, &self.info)?;
             self.save_model(&self.o.folder.best_model())?;
