@@ -16,6 +16,9 @@ const OUTLIERS: f64 = 0.001;
 /// Points of a curve over features or labels.
 const CURVE_POINTS: usize = 100;
 
+/// The column of the features' degrees.
+const DEGREES: &str = "connections of a feature: least / median / most";
+
 /// The runs that have a classifier, with their places.
 fn with_classifier(runs: &[Run]) -> Vec<(usize, &Run, &Classifier)> {
     let classifiers = runs.iter().enumerate();
@@ -45,13 +48,11 @@ fn table(runs: &[Run], shown: &[(usize, &Run, &Classifier)]) -> String {
         "run",
         "weights",
         "exact zeros",
-        "median |w|",
-        "95 % of |w| below",
-        "largest |w|",
-        "connections of a feature: least",
-        "median",
-        "most",
-        "labels with a repeated feature",
+        "|w| median",
+        "95 % below",
+        "largest",
+        DEGREES,
+        "repeated features",
     ];
     let row = |(place, run, classifier): &(usize, &Run, &Classifier)| {
         let weights = &classifier.weights;
@@ -69,15 +70,14 @@ fn table(runs: &[Run], shown: &[(usize, &Run, &Classifier)]) -> String {
             Some(wiring) => {
                 let degrees = &wiring.degrees;
                 let at = |place: usize| degrees.get(place).map_or("–".into(), |degree| grouped(*degree));
-                cells.push(Cell::text(at(degrees.len().saturating_sub(1))));
-                cells.push(Cell::text(at(degrees.len() / 2)));
-                cells.push(Cell::text(at(0)));
+                let [least, median, most] = [degrees.len().saturating_sub(1), degrees.len() / 2, 0].map(at);
+                cells.push(Cell::text(format!("{least} / {median} / {most}")));
                 cells.push(Cell::text(match wiring.repeating {
                     0 => "none".into(),
-                    repeating => grouped(repeating),
+                    repeating => format!("in {} labels", grouped(repeating)),
                 }));
             }
-            None => cells.extend(["–"; 4].map(Cell::text)),
+            None => cells.extend(["all to all", "–"].map(Cell::text)),
         }
         cells
     };

@@ -1,5 +1,6 @@
 //! Line charts, curves and histograms: several runs over one pair of axes.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::axis::{Axis, Spacing};
@@ -220,21 +221,25 @@ impl LineChart<'_> {
 
     /// Names at the ends of the lines, moved apart where they would cover each other.
     fn draw_labels(&self, frame: &Frame, out: &mut String) {
-        let ends = self.series.iter().filter_map(|series| {
-            let end = series.points.iter().rev().find_map(|point| frame.at(*point))?;
-            Some((series, end))
-        });
-        let mut ends: Vec<_> = ends.collect();
-        ends.sort_by(|a, b| a.1.1.total_cmp(&b.1.1));
-        let heights = spread(&ends.iter().map(|(_, end)| end.1).collect::<Vec<_>>(), LINE, TOP, BOTTOM);
-        for ((series, _), y) in ends.iter().zip(heights) {
-            let _ = write!(
-                out,
-                "<text class=\"label {}\" x=\"{:.1}\" y=\"{y:.1}\" dy=\".35em\">{}</text>",
-                style(series.place),
-                frame.right + 7.0,
-                escape(series.name)
-            );
+        // Lines that end at the same place share a column of names.
+        let mut columns: BTreeMap<i64, Vec<(&Series<'_>, f64)>> = BTreeMap::new();
+        for series in &self.series {
+            if let Some((x, y)) = series.points.iter().rev().find_map(|point| frame.at(*point)) {
+                columns.entry(x.round() as i64).or_default().push((series, y));
+            }
+        }
+        for (x, mut ends) in columns {
+            ends.sort_by(|a, b| a.1.total_cmp(&b.1));
+            let heights = spread(&ends.iter().map(|(_, y)| *y).collect::<Vec<_>>(), LINE, TOP, BOTTOM);
+            for ((series, _), y) in ends.iter().zip(heights) {
+                let _ = write!(
+                    out,
+                    "<text class=\"label {}\" x=\"{}\" y=\"{y:.1}\" dy=\".35em\">{}</text>",
+                    style(series.place),
+                    x + 7,
+                    escape(series.name)
+                );
+            }
         }
     }
 

@@ -31,23 +31,21 @@ pub(super) struct Epoch {
     pub(super) split: Option<String>,
     /// Whether this was the best model so far on dev.
     pub(super) best: bool,
-    /// Metrics by label frequency, if they were logged.
+    /// The slices of the labels by frequency, if they were logged.
     pub(super) slices: Vec<Slice>,
     /// Everything that is a number, by its key; not finite where the log says null.
     pub(super) numbers: BTreeMap<String, f64>,
 }
 
-/// The metric of labels of like frequency.
+/// How labels of like frequency fared.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Slice {
     /// Which labels: `head`, `torso`, `tail`.
     pub(super) name: String,
-    /// How many labels.
-    pub(super) labels: Option<u64>,
-    /// True labels of the ranked documents among them.
-    pub(super) positives: Option<u64>,
-    /// R@5 in percent.
-    pub(super) recall: Option<f64>,
+    /// The least and the greatest training frequency among them.
+    pub(super) train_frequency: Option<[u64; 2]>,
+    /// Everything that is a number, by its key: `labels`, `positives_share` and metrics, in percent.
+    pub(super) numbers: BTreeMap<String, f64>,
 }
 
 /// A rewiring.
@@ -152,26 +150,21 @@ fn read_epoch(object: &Map<String, Value>) -> Result<Epoch, String> {
     })
 }
 
-/// `slices`: a list of objects with a `name`, or an object of objects by name.
+/// `slices`: an object of objects by name, the most frequent labels first.
 fn read_slices(slices: Option<&Value>) -> Vec<Slice> {
-    match slices {
-        Some(Value::Array(list)) => {
-            let named = |slice: &Value| Some(read_slice(slice.get("name")?.as_str()?, slice));
-            list.iter().filter_map(named).collect()
+    let Some(Value::Object(slices)) = slices else { return Vec::new() };
+    let read = |(name, slice): (&String, &Value)| {
+        let range = slice.get("train_frequency").and_then(Value::as_array).map(Vec::as_slice);
+        Slice {
+            name: name.clone(),
+            train_frequency: match range {
+                Some([least, greatest]) => least.as_u64().zip(greatest.as_u64()).map(Into::into),
+                _ => None,
+            },
+            numbers: slice.as_object().map(numbers).unwrap_or_default(),
         }
-        Some(Value::Object(by_name)) => by_name.iter().map(|(name, slice)| read_slice(name, slice)).collect(),
-        _ => Vec::new(),
-    }
-}
-
-fn read_slice(name: &str, slice: &Value) -> Slice {
-    let listed = slice.get("recall").and_then(Value::as_array).and_then(|list| list.last());
-    Slice {
-        name: name.to_owned(),
-        labels: slice.get("labels").and_then(Value::as_u64),
-        positives: slice.get("positives").and_then(Value::as_u64),
-        recall: listed.or_else(|| slice.get("R@5")).and_then(Value::as_f64),
-    }
+    };
+    slices.iter().map(read).collect()
 }
 
 fn whole(object: &Map<String, Value>, key: &str) -> Result<u64, String> {
@@ -259,13 +252,13 @@ mod tests {
     }
 
     #[test]
-    fn slices_in_both_forms() {
-        let list = r#"[{"name":"head","labels":3,"positives":50,"recall":[10.0,20.0,30.0,40.0,50.0]}]"#;
-        let by_name = r#"{"head":{"labels":3,"positives":50,"R@1":10.0,"R@5":50.0}}"#;
-        let head = Slice { name: "head".into(), labels: Some(3), positives: Some(50), recall: Some(50.0) };
-        for slices in [list, by_name] {
-            assert_eq!(read_slices(Some(&serde_json::from_str(slices).unwrap())), [head.clone()]);
-        }
-        assert_eq!(read_slices(Some(&Value::Null)), []);
+    fn slices_keep_their_order() {
+        let line =
+            r#"{"torso":{"labels":3,"train_frequency":[2,9],"R@5":50.0},"head":{"train_frequency":null}}"#;
+        let slices = read_slices(Some(&serde_json::from_str(line).unwrap()));
+        assert_eq!((slices[0].name.as_str(), slices[1].name.as_str()), ("torso", "head"));
+        assert_eq!((slices[0].train_frequency, slices[1].train_frequency), (Some([2, 9]), None));
+        assert_eq!((slices[0].numbers["labels"], slices[0].numbers["R@5"]), (3.0, 50.0));
+        assert_eq!((read_slices(None), read_slices(Some(&Value::Null))), (vec![], vec![]));
     }
 }

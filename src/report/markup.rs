@@ -63,7 +63,12 @@ pub(super) struct Table {
 impl Table {
     /// The table as HTML; it scrolls sideways where it is too wide.
     pub(super) fn html(&self) -> String {
-        let mut out = String::from("<div class=\"scroll\" tabindex=\"0\"><table>");
+        let label = if self.caption.is_empty() { "Table" } else { &self.caption };
+        // Whoever has no pointer scrolls by keys, which needs the focus.
+        let mut out = format!(
+            "<div class=\"scroll\" role=\"region\" aria-label=\"{}\" tabindex=\"0\"><table>",
+            escape(label)
+        );
         if !self.caption.is_empty() {
             let _ = write!(out, "<caption>{}</caption>", escape(&self.caption));
         }

@@ -1,5 +1,7 @@
 //! What was run, what came out, and what was set.
 
+use std::path::Path;
+
 use super::log::Epoch;
 use super::markup::{Cell, Table, paragraph};
 use super::numbers::{date, grouped, seconds};
@@ -37,7 +39,9 @@ pub(super) fn head(runs: &[Run]) -> String {
             Cell::text(size(|model| model.train_documents)),
             Cell::text(size(|model| model.classifier.labels)),
             Cell::text(size(|model| model.classifier.features)),
-            Cell::text(run.config.classifier.fan_in.to_string()),
+            Cell::text(
+                sizes.map_or(run.config.classifier.fan_in as u64, |m| m.classifier.fan_in).to_string(),
+            ),
             Cell::text(format!("{} of {}", epochs_done(run), run.config.train.epochs)),
             Cell::text(training_seconds(run).map_or("–".into(), seconds)),
             Cell::text(run.written.map_or("–".into(), |(first, last)| days(&date(first), &date(last)))),
@@ -61,7 +65,7 @@ fn encoder(config: &Config) -> String {
         values.into_iter().find(|(name, _)| name == key).map(|(_, value)| value).unwrap_or_default()
     };
     let (kind, model) = (value("encoder.kind"), value("encoder.model"));
-    if kind == "transformer" && !model.is_empty() { last_name(&model) } else { kind }
+    if kind == "transformer" && !model.is_empty() { format!("{kind}, {}", last_name(&model)) } else { kind }
 }
 
 /// The last name of a path or an id: where it lies on one machine is nobody else's business.
@@ -112,10 +116,10 @@ pub(super) fn results(runs: &[Run]) -> String {
     let mut out = last;
     if runs.iter().any(differs) {
         out += &results_table(runs, "Best epoch by P@1", |run| run.log.best_ranked());
-        if runs.iter().any(|run| split_of(run) != Some("dev")) {
+        if runs.iter().any(|run| !run.log.epochs.iter().any(|epoch| epoch.best) && differs(run)) {
             out += &paragraph(
-                "Where the split is not dev, the best epoch was chosen on the very documents that it is measured on: \
-                 its numbers are too good.",
+                "Only dev chooses a model. On another split the best epoch is known afterwards, from the very \
+                 documents that it is measured on: its numbers are too good.",
             );
         }
     }
@@ -223,7 +227,7 @@ fn changed_settings(runs: &[Run]) -> Vec<Setting> {
     let setting = |(i, (key, default)): (usize, (String, String))| {
         let value = |values: &Vec<(String, String)>| {
             let value = &values[i].1;
-            if key == "data.path" { last_name(value) } else { value.clone() }
+            if Path::new(value).is_absolute() { last_name(value) } else { value.clone() }
         };
         Setting { values: values.iter().map(value).collect(), key, default }
     };

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use super::axis::Spacing;
 use super::bar_chart::{BarChart, Group};
 use super::line_chart::{AxisOf, Drawing, LineChart, Series};
-use super::log::Slice;
 use super::markup::{Cell, Table, paragraph};
 use super::numbers::grouped;
 use super::page::charts;
@@ -13,6 +12,24 @@ use super::run::Run;
 use super::summary_section::METRICS;
 use crate::optimize::Optimizer;
 
+/// Metrics that are drawn where they are logged, besides those of the tables.
+const MORE_METRICS: [&str; 2] = ["macroF1@5", "coverage@5"];
+/// Charts of slices: id, key, heading, remark.
+const SLICE_CHARTS: [(&str, &str, &str, &str); 3] = [
+    (
+        "slice-recall",
+        "R@5",
+        "R@5 by frequency in training",
+        "Found among the first five, of the slice's positives.",
+    ),
+    (
+        "slice-precision",
+        "P@5",
+        "P@5 by frequency in training",
+        "What a slice adds to P@5; together they are P@5.",
+    ),
+    ("slice-coverage", "coverage@5", "Coverage@5 by frequency in training", "Labels found at least once."),
+];
 /// Points of a computed curve.
 const CURVE_POINTS: u64 = 60;
 
@@ -43,11 +60,19 @@ pub(super) fn over_epochs<'a>(
     }
 }
 
-/// Loss and learning rates.
+/// Losses and learning rates.
 pub(super) fn training(runs: &[Run]) -> String {
     let y = AxisOf { name: "mean training loss", spacing: Spacing::Linear };
     let loss = over_epochs(runs, "loss", "Loss", y, |epoch| epoch.number("loss"));
+    let auxiliary = [
+        ("auxiliary-loss", "auxiliary_loss", "Auxiliary loss", "mean auxiliary loss"),
+        ("auxiliary-weight", "auxiliary_weight", "Weight of the auxiliary loss", "share of the loss"),
+    ];
     let mut figures = vec![loss.html()];
+    figures.extend(auxiliary.map(|(id, key, title, name)| {
+        let y = AxisOf { name, spacing: Spacing::FromZero };
+        over_epochs(runs, id, title, y, |epoch| epoch.number(key)).html()
+    }));
     let is_rate = |key: &&String| key.ends_with("_lr");
     let logged = runs.iter().flat_map(|run| run.log.epochs.iter().flat_map(|epoch| epoch.numbers.keys()));
     let rates: BTreeSet<&String> = logged.filter(is_rate).collect();
@@ -115,7 +140,7 @@ pub(super) fn ranking(runs: &[Run]) -> String {
         Some(split) if splits.len() == 1 => format!(" on {split}"),
         _ => String::new(),
     };
-    let figures = METRICS.into_iter().map(|metric| {
+    let figures = METRICS.into_iter().chain(MORE_METRICS).map(|metric| {
         let name = format!("{metric}{on}, %");
         let y = AxisOf { name: &name, spacing: Spacing::Linear };
         let id = metric.replace('@', "-").to_lowercase();
@@ -124,7 +149,7 @@ pub(super) fn ranking(runs: &[Run]) -> String {
     charts(runs, figures)
 }
 
-/// R@5 of labels of like frequency, where it was logged.
+/// Metrics of labels of like frequency, where they were logged.
 pub(super) fn by_frequency(runs: &[Run]) -> String {
     let mut names: Vec<&str> = Vec::new();
     for slice in runs.iter().flat_map(|run| run.log.slices()) {
@@ -132,39 +157,51 @@ pub(super) fn by_frequency(runs: &[Run]) -> String {
             names.push(&slice.name);
         }
     }
-    let of = |run: &'_ Run, name: &str| -> Option<Slice> {
-        run.log.slices().iter().find(|slice| slice.name == name).cloned()
+    let chart = |(id, metric, title, note): &(&'static str, &str, &'static str, &str)| {
+        let value = |run: &Run, name: &str| {
+            let slice = run.log.slices().iter().find(|slice| slice.name == name)?;
+            slice.numbers.get(*metric).copied()
+        };
+        let group = |name: &&str| Group {
+            name: (*name).to_owned(),
+            values: runs.iter().map(|run| value(run, name)).collect(),
+        };
+        BarChart {
+            id,
+            title,
+            note: (*note).to_owned(),
+            series: runs.iter().enumerate().map(|(place, run)| (place, run.tag.as_str())).collect(),
+            groups: names.iter().map(group).collect(),
+            text: |value| format!("{value:.2} %"),
+        }
+        .html()
     };
-    let group = |name: &&str| Group {
-        name: (*name).to_owned(),
-        values: runs.iter().map(|run| of(run, name)?.recall).collect(),
-    };
-    let chart = BarChart {
-        id: "slices",
-        title: "R@5 by frequency in training",
-        note: "Of the last ranked epoch.".into(),
-        series: runs.iter().enumerate().map(|(place, run)| (place, run.tag.as_str())).collect(),
-        groups: names.iter().map(group).collect(),
-        text: |value| format!("{value:.2} %"),
-    };
-    let figures = charts(runs, [chart.html()]);
-    if figures.is_empty() { figures } else { figures + &slices_table(runs) }
+    let figures = charts(runs, SLICE_CHARTS.iter().map(chart));
+    if figures.is_empty() { figures } else { slices_table(runs) + &figures }
 }
 
 fn slices_table(runs: &[Run]) -> String {
+    const SHOWN: [&str; 7] = ["positives_share", "P@1", "P@5", "R@5", "macroR@5", "macroF1@5", "coverage@5"];
     let mut rows = Vec::new();
     for (place, run) in runs.iter().enumerate() {
         for slice in run.log.slices() {
-            let whole = |number: Option<u64>| Cell::text(number.map_or("–".into(), grouped));
-            rows.push(vec![
+            let number = |key: &str| slice.numbers.get(key);
+            let range =
+                slice.train_frequency.map(|[least, most]| format!("{} to {}", grouped(least), grouped(most)));
+            let mut cells = vec![
                 Cell::run(run, place, runs.len() > 1),
                 Cell::text(&slice.name),
-                whole(slice.labels),
-                whole(slice.positives),
-                Cell::text(slice.recall.map_or("–".into(), |recall| format!("{recall:.2}"))),
-            ]);
+                Cell::text(number("labels").map_or("–".into(), |labels| grouped(*labels as u64))),
+                Cell::text(range.unwrap_or("–".into())),
+            ];
+            let shown =
+                SHOWN.iter().map(|key| number(key).map_or("–".into(), |value| format!("{value:.2}")));
+            cells.extend(shown.map(Cell::text));
+            rows.push(cells);
         }
     }
-    let head = ["run", "slice", "labels", "positives", "R@5, %"].map(Cell::text).to_vec();
-    Table { caption: String::new(), head, rows }.html()
+    let head =
+        ["run", "slice", "labels", "documents of a label", "share of the positives", "adds to P@1", "to P@5"];
+    let head = head.into_iter().chain(SHOWN[3..].iter().copied()).map(Cell::text).collect();
+    Table { caption: "Slices of the last ranked epoch, percent".into(), head, rows }.html()
 }

@@ -7,4 +7,5 @@ pub mod encoder;
 pub mod golden;
 pub mod layer;
 pub mod models;
+pub mod page;
 pub mod product;
