@@ -3,8 +3,8 @@
 //!
 //! The program `regrow` is a thin shell over this library. The rooms, from the ground up: [`device`] (buffers,
 //! recordings, two engines), [`kernels`] (a launch and a CPU twin for each shader), [`data`], [`pretrained`],
-//! [`encoder`], [`classifier`], [`optimize`], [`evaluate`] and [`files`], then [`train`], then [`cli`]. `docs/architecture.md`
-//! draws the house.
+//! [`encoder`], [`classifier`], [`optimize`], [`evaluate`] and [`files`], then [`train`] and [`report`], then [`cli`].
+//! `docs/architecture.md` draws the house.
 //!
 //! ```
 //! use regrow::classifier::{FanIn, FanInOptions, Loss, Positives, Step, StepScale};

@@ -45,7 +45,8 @@ fn two_runs_on_one_page() {
     let page = place.text("page.html");
     assert_sound(&page);
 
-    for (at, run) in ["first", "second"].into_iter().enumerate() {
+    for (at, run) in ["A first", "B second"].into_iter().enumerate() {
+        let (row, run) = (run, &run[2..]);
         let epochs = lines(&place, run, "epoch");
         for (id, key) in
             [("loss", "loss"), ("p-1", "P@1"), ("psp-5", "PSP@5"), ("r-5", "R@5"), ("seconds", "seconds")]
@@ -64,7 +65,7 @@ fn two_runs_on_one_page() {
             assert!((step - number(line, "step")).abs() < 0.05, "{run}: {step} in {line}");
             assert!((pruned - number(line, "pruned")).abs() < 0.1, "{run}: {pruned} in {line}");
         }
-        let rows = cells(&page, "results", run);
+        let rows = cells(&page, "results", row);
         let last = &epochs[epochs.len() - 1];
         let shown = ["P@1", "P@3", "P@5", "PSP@1", "PSP@3", "PSP@5", "nDCG@5", "R@5"];
         let shown: Vec<String> = shown.iter().map(|key| format!("{:.2}", number(last, key))).collect();
@@ -90,7 +91,7 @@ fn two_runs_on_one_page() {
 
 /// In each column of the results the larger of the two is marked, or both if they are equal.
 fn best_values_are_marked(page: &str) {
-    let [first, second] = ["first", "second"].map(|run| cells(page, "results", run).swap_remove(0));
+    let [first, second] = ["A first", "B second"].map(|run| cells(page, "results", run).swap_remove(0));
     for (a, b) in first.iter().zip(&second).skip(3) {
         let value = |cell: &str| cell.trim_end_matches(" ★").parse::<f64>().unwrap();
         let [marked_a, marked_b] = [a, b].map(|cell| cell.ends_with('★'));
@@ -103,7 +104,7 @@ fn best_values_are_marked(page: &str) {
 
 /// The model's own file, read by the reference reader of its format.
 fn weights_are_counted(place: &Place, page: &str) {
-    for (run, fan_in) in [("first", 4), ("second", 8)] {
+    for (row, run, fan_in) in [("A first", "first", 4), ("B second", "second", 8)] {
         let file = place.read(&format!("{run}/best/model.safetensors"));
         let file = safetensors::SafeTensors::deserialize(&file).unwrap();
         let bytes = |name: &str| file.tensor(name).unwrap().data().to_vec();
@@ -117,7 +118,7 @@ fn weights_are_counted(place: &Place, page: &str) {
             .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
             .collect();
         let zeros = weights.iter().filter(|weight| **weight == 0.0).count();
-        let row = cells(page, "classifier", run).swap_remove(0);
+        let row = cells(page, "classifier", row).swap_remove(0);
         assert_eq!(row[1], (60 * fan_in).to_string());
         assert_eq!(row[2], format!("{:.2} %", 100.0 * zeros as f64 / weights.len() as f64));
         // Sixteen features: the eighth and ninth are both in the middle; of the falling list it is the ninth.
@@ -147,13 +148,13 @@ fn memory_is_shown(place: &Place, page: &str) {
     let bytes = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{value} is no number of bytes"));
     let kibibytes =
         |bytes: u64| format!("{:.*} KiB", if bytes < 102_348 { 1 } else { 0 }, bytes as f64 / 1024.0);
-    for run in ["first", "second"] {
+    for (row, run) in [("A first", "first"), ("B second", "second")] {
         let json = |name: &str| serde_json::from_str::<Value>(&place.text(&format!("{run}/{name}"))).unwrap();
         let (plan, memory) = (json("plan.json"), json("memory.json"));
         let purposes: u64 = plan["purposes"].as_array().unwrap().iter().map(|p| bytes(&p["bytes"])).sum();
         assert_eq!(purposes, bytes(&plan["memory"]["bytes"]));
         assert_eq!(plan.get("available_bytes"), None);
-        let row = cells(page, "memory", run).swap_remove(0);
+        let row = cells(page, "memory", row).swap_remove(0);
         assert_eq!(row[1], kibibytes(bytes(&plan["memory"]["peak_bytes"])));
         assert_eq!(row[2], kibibytes(bytes(&memory["buffers_peak_bytes"])));
         // What is planned is what is taken, but for what a rewiring or a readback takes for a moment.

@@ -1,6 +1,5 @@
 //! Line charts, curves and histograms: several runs over one pair of axes.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::axis::{Axis, Spacing};
@@ -17,9 +16,10 @@ const TOP: f64 = 22.0;
 const BOTTOM: f64 = HEIGHT - 36.0;
 /// Room right of the axes: without and with names at the lines' ends.
 const RIGHT: f64 = 14.0;
-/// Mean width of a character of a label, and the height of its line.
+/// Mean width of a character of a label, the height of its line, and how far apart two labels never meet.
 const CHARACTER: f64 = 6.4;
 const LINE: f64 = 13.0;
+const COLUMN: f64 = 22.0;
 /// Lines with more points than this have markers on some of them only.
 const MARKERS: usize = 16;
 /// More lines than this are told apart by the legend alone.
@@ -221,22 +221,23 @@ impl LineChart<'_> {
 
     /// Names at the ends of the lines, moved apart where they would cover each other.
     fn draw_labels(&self, frame: &Frame, out: &mut String) {
-        // Lines that end at the same place share a column of names.
-        let mut columns: BTreeMap<i64, Vec<(&Series<'_>, f64)>> = BTreeMap::new();
+        let mut ends: Vec<(&Series<'_>, f64, f64)> = Vec::new();
         for series in &self.series {
             if let Some((x, y)) = series.points.iter().rev().find_map(|point| frame.at(*point)) {
-                columns.entry(x.round() as i64).or_default().push((series, y));
+                ends.push((series, x, y));
             }
         }
-        for (x, mut ends) in columns {
-            ends.sort_by(|a, b| a.1.total_cmp(&b.1));
-            let heights = spread(&ends.iter().map(|(_, y)| *y).collect::<Vec<_>>(), LINE, TOP, BOTTOM);
-            for ((series, _), y) in ends.iter().zip(heights) {
+        ends.sort_by(|a, b| b.1.total_cmp(&a.1));
+        // Lines that end near each other share a column of names.
+        for column in ends.chunk_by_mut(|a, b| a.1 - b.1 < COLUMN) {
+            column.sort_by(|a, b| a.2.total_cmp(&b.2));
+            let heights = spread(&column.iter().map(|end| end.2).collect::<Vec<_>>(), LINE, TOP, BOTTOM);
+            for ((series, x, _), y) in column.iter().zip(heights) {
                 let _ = write!(
                     out,
-                    "<text class=\"label {}\" x=\"{}\" y=\"{y:.1}\" dy=\".35em\">{}</text>",
+                    "<text class=\"label {}\" x=\"{:.1}\" y=\"{y:.1}\" dy=\".35em\">{}</text>",
                     style(series.place),
-                    x + 7,
+                    x + 7.0,
                     escape(series.name)
                 );
             }

@@ -68,7 +68,7 @@ fn chart(
         id,
         title,
         note: note.into(),
-        x: AxisOf { name: "optimizer step", spacing: Spacing::Linear },
+        x: AxisOf { name: "optimizer step", spacing: Spacing::FromZero },
         y: AxisOf { name: y, spacing: Spacing::FromZero },
         drawing: Drawing::Points,
         series: runs.iter().enumerate().map(series).collect(),

@@ -13,8 +13,8 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::train::RunFolder;
 
-/// Names up to this length stand in the charts themselves; longer ones are replaced by letters.
-const SHORT: usize = 10;
+/// Names up to this length stand in the charts themselves; longer ones would cover lines and are replaced by letters.
+const SHORT: usize = 2;
 
 /// A run.
 pub(super) struct Run {

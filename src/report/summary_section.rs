@@ -26,7 +26,7 @@ pub(super) fn head(runs: &[Run]) -> String {
         "fan-in",
         "epochs",
         "training",
-        "files of",
+        "written",
     ];
     let row = |(place, run): (usize, &Run)| {
         let sizes = run.model.as_ref();
