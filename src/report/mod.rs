@@ -1,6 +1,6 @@
 //! Floor 3: run folders turned into one page that a browser opens: charts in SVG, no script, nothing from the network.
 //!
-//! [`write`] is all there is to call. `run` reads a run folder (`log` its metrics, `classifier` its weights), `page`
+//! [`fn@write`] is all there is to call. `run` reads a run folder (`log` its metrics, `classifier` its weights), `page`
 //! puts the sections in order, and the rest draws: `axis`, `line_chart`, `bar_chart`,
 //! `looks`, `markup`, `numbers`.
 

@@ -370,7 +370,6 @@ impl<'a> Trainer<'a> {
         if let Some(line) = self.progress.selection.stop_line(self.o.config, epoch + 1, self.progress.step) {
             self.o.folder.log(&line)?;
         }
-        self.o.folder.write_memory(self.o.device.memory().peak_bytes, process_peak())?;
         if best {
             write_description(&self.o.folder.best_model(), &self.model, &self.info)?;
             self.save_model(&self.o.folder.best_model())?;
@@ -381,6 +380,7 @@ impl<'a> Trainer<'a> {
         self.progress.documents = 0;
         self.progress.rewired = [0; 3];
         self.save_checkpoint()?;
+        self.o.folder.write_memory(self.o.device.memory().peak_bytes, process_peak())?;
         observer(Event::Epoch {
             epoch: epoch + 1,
             loss,
