@@ -23,7 +23,7 @@ const COLUMN: f64 = 22.0;
 /// Lines with more points than this have markers on some of them only.
 const MARKERS: usize = 16;
 /// More lines than this are told apart by the legend alone.
-const DIRECT_LABELS: usize = 6;
+const DIRECT_LABELS: usize = 10;
 
 /// How points are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

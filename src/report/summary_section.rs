@@ -216,7 +216,7 @@ pub(super) fn settings(runs: &[Run]) -> String {
     if !common.is_empty() {
         let caption = if runs.len() > 1 { "The same in all, but not the default" } else { "Not the default" };
         let rows = common.iter().map(|s| vec![&s.key, &s.values[0], &s.default]);
-        out += &text_table(caption, &["key", "value", "default"], rows);
+        out += &text_table(caption, ["key", "value", "default"].map(Cell::text).to_vec(), rows);
     }
     out
 }
@@ -237,20 +237,20 @@ fn changed_settings(runs: &[Run]) -> Vec<Setting> {
 }
 
 fn differing_table(runs: &[Run], settings: &[Setting]) -> String {
-    let names = runs.iter().map(|run| run.name.as_str());
-    let head: Vec<&str> = std::iter::once("key").chain(names).chain(["default"]).collect();
+    let names = runs.iter().enumerate().map(|(place, run)| Cell::run(run, place, true));
+    let head = std::iter::once(Cell::text("key")).chain(names).chain([Cell::text("default")]).collect();
     let rows = settings
         .iter()
         .map(|s| std::iter::once(&s.key).chain(&s.values).chain(std::iter::once(&s.default)).collect());
-    text_table("What differs", &head, rows)
+    text_table("What differs", head, rows)
 }
 
 /// A table of texts, which may be long.
-fn text_table<'a>(caption: &str, head: &[&str], rows: impl Iterator<Item = Vec<&'a String>>) -> String {
+fn text_table<'a>(caption: &str, head: Vec<Cell>, rows: impl Iterator<Item = Vec<&'a String>>) -> String {
     let cell = |text: &String| Cell::text(if text.is_empty() { "–" } else { text });
     let table = Table {
         caption: caption.to_owned(),
-        head: head.iter().map(Cell::text).collect(),
+        head,
         rows: rows.map(|row| row.into_iter().map(cell).collect()).collect(),
     };
     table.html().replacen("<table>", "<table class=\"text\">", 1)

@@ -200,8 +200,15 @@ fn slices_table(runs: &[Run]) -> String {
             rows.push(cells);
         }
     }
-    let head =
-        ["run", "slice", "labels", "documents of a label", "share of the positives", "adds to P@1", "to P@5"];
+    let head = [
+        "run",
+        "slice",
+        "labels",
+        "documents of a label",
+        "share of the positives",
+        "adds to P@1",
+        "adds to P@5",
+    ];
     let head = head.into_iter().chain(SHOWN[3..].iter().copied()).map(Cell::text).collect();
     Table { caption: "Slices of the last ranked epoch, percent".into(), head, rows }.html()
 }
