@@ -168,6 +168,12 @@ impl Storage {
         }
     }
 
+    /// The numbers in a run of little-endian bytes.
+    pub fn numbers(self, bytes: &[u8]) -> impl Iterator<Item = f32> {
+        let code = |bytes: &[u8]| bytes.iter().rev().fold(0, |code, byte| code << 8 | u32::from(*byte));
+        bytes.chunks_exact(self.bytes()).map(move |bytes| self.decode(code(bytes)))
+    }
+
     /// The number at `place` of a row of words.
     #[inline(always)]
     pub(crate) fn get(self, words: &[u32], place: usize) -> f32 {

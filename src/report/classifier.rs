@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::files::{Dtype, TensorFile, TensorView};
+use crate::kernels::storage::Storage;
 
 /// Magnitudes are counted in bins of a hundredth of a decade from 10⁻¹² to 10⁴; what lies beyond is in the outer ones.
 const PER_DECADE: f64 = 100.0;
@@ -69,7 +70,7 @@ impl Classifier {
         if !file.contains(WEIGHTS) {
             return Ok(None);
         }
-        let weights = Tally::of(floats(&file)?);
+        let weights = Tally::of(weights(&file)?);
         let wiring = if file.contains(INDICES) { Some(Wiring::read(&file, features)?) } else { None };
         let frequencies = falling_frequencies(&file)?;
         Ok(Some(Self { file, weights, wiring, frequencies }))
@@ -81,9 +82,10 @@ impl Classifier {
     /// # Errors
     /// As [`Classifier::read`].
     pub(super) fn signed(&self, limit: f64, bins: usize) -> Result<Vec<f64>> {
+        let (bytes, storage) = weights(&self.file)?;
         let count = |piece: &[u8]| {
             let mut counts = vec![0_u64; bins];
-            for weight in numbers(piece).filter(|weight| *weight != 0.0) {
+            for weight in storage.numbers(piece).filter(|weight| *weight != 0.0) {
                 let at = ((f64::from(weight) + limit) / (2.0 * limit) * bins as f64).floor();
                 if (0.0..bins as f64).contains(&at) {
                     counts[at as usize] += 1;
@@ -95,24 +97,21 @@ impl Classifier {
             a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
             a
         };
-        let counts = floats(&self.file)?.par_chunks(PIECE).map(count).reduce(|| vec![0; bins], add);
+        let counts = bytes.par_chunks(PIECE).map(count).reduce(|| vec![0; bins], add);
         let all = self.weights.count.max(1) as f64;
         Ok(counts.into_iter().map(|count| count as f64 / all).collect())
     }
 }
 
-/// The bytes of the weights.
-fn floats(file: &TensorFile) -> Result<&[u8]> {
+/// The bytes of the weights, and how they are stored.
+fn weights(file: &TensorFile) -> Result<(&[u8], Storage)> {
     let TensorView { dtype, bytes, .. } = file.get(WEIGHTS)?;
-    if dtype != Dtype::F32 {
-        let message = format!("tensor {WEIGHTS} is {}; the report reads F32", dtype.name());
-        return Err(Error::artefact(file.path(), message));
+    match dtype.storage() {
+        Some(storage) => Ok((bytes, storage)),
+        None => {
+            Err(Error::artefact(file.path(), format!("tensor {WEIGHTS} is {}, no weights", dtype.name())))
+        }
     }
-    Ok(bytes)
-}
-
-fn numbers(bytes: &[u8]) -> impl Iterator<Item = f32> {
-    bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes))
 }
 
 fn falling_frequencies(file: &TensorFile) -> Result<Vec<u32>> {
@@ -126,18 +125,21 @@ fn falling_frequencies(file: &TensorFile) -> Result<Vec<u32>> {
 }
 
 impl Tally {
-    /// Counts little-endian f32.
-    fn of(bytes: &[u8]) -> Self {
-        bytes.par_chunks(PIECE).map(Self::of_piece).reduce(Self::empty, Self::plus)
+    /// Counts stored numbers.
+    fn of((bytes, storage): (&[u8], Storage)) -> Self {
+        bytes
+            .par_chunks(PIECE)
+            .map(|piece| Self::of_piece(storage.numbers(piece)))
+            .reduce(Self::empty, Self::plus)
     }
 
     fn empty() -> Self {
         Self { count: 0, zeros: 0, largest: 0.0, bins: vec![0; BINS] }
     }
 
-    fn of_piece(bytes: &[u8]) -> Self {
+    fn of_piece(numbers: impl Iterator<Item = f32>) -> Self {
         let mut tally = Self::empty();
-        for weight in numbers(bytes) {
+        for weight in numbers {
             tally.count += 1;
             if weight == 0.0 {
                 tally.zeros += 1;

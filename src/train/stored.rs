@@ -72,15 +72,8 @@ impl Stored {
     fn check_finite(&self, bytes: &[u8]) -> Result<()> {
         let diverged =
             |number: f32| Err(Error::Diverged(format!("tensor {} came to hold {number}", self.spec.name)));
-        let storage = match self.spec.dtype {
-            Dtype::F32 => Storage::F32,
-            Dtype::F16 => Storage::F16,
-            Dtype::BF16 => Storage::Bf16,
-            Dtype::F8E4M3 => Storage::Fp8,
-            Dtype::U16 | Dtype::U32 | Dtype::I32 | Dtype::I64 | Dtype::U8 => return Ok(()),
-        };
-        let code = |bytes: &[u8]| bytes.iter().rev().fold(0, |code, byte| code << 8 | u32::from(*byte));
-        let mut numbers = bytes.chunks_exact(storage.bytes()).map(|bytes| storage.decode(code(bytes)));
+        let Some(storage) = self.spec.dtype.storage() else { return Ok(()) };
+        let mut numbers = storage.numbers(bytes);
         numbers.find(|number| !number.is_finite()).map_or(Ok(()), diverged)
     }
 
@@ -147,16 +140,6 @@ fn parameter_tensors(parameters: &[Parameter], rule: Rule, content: Content) -> 
     out
 }
 
-/// A storage's name in files.
-fn dtype(storage: Storage) -> Dtype {
-    match storage {
-        Storage::F32 => Dtype::F32,
-        Storage::F16 => Dtype::F16,
-        Storage::Bf16 => Dtype::BF16,
-        Storage::Fp8 => Dtype::F8E4M3,
-    }
-}
-
 /// The tensors of a model, in the order of the file. The auxiliary head is there for training alone.
 pub(super) fn tensors(model: &Model, content: Content) -> Vec<Stored> {
     let mut out = encoder_tensors(&*model.encoder, content);
@@ -213,7 +196,7 @@ fn fan_in_tensors(layer: &FanIn, content: Content) -> Vec<Stored> {
     };
     let per_connection =
         |name: &str, storage: Storage, words: usize, buffer: fn(&LabelBlock) -> &Buffer| Stored {
-            spec: TensorSpec::new(format!("classifier.{name}"), dtype(storage), vec![o.labels, o.fan_in]),
+            spec: TensorSpec::new(format!("classifier.{name}"), Dtype::of(storage), vec![o.labels, o.fan_in]),
             parts: rows_of(buffer),
             row_bytes: o.fan_in * storage.bytes(),
             stride: words * 4,

@@ -8,6 +8,8 @@
 mod read;
 mod write;
 
+use crate::kernels::storage::Storage;
+
 pub use read::{TensorFile, TensorView};
 pub use write::write_tensors;
 
@@ -58,6 +60,23 @@ impl Dtype {
         Self::I64,
         Self::U8,
     ];
+
+    /// The type of numbers that are stored so.
+    #[must_use]
+    pub fn of(storage: Storage) -> Self {
+        match storage {
+            Storage::F32 => Self::F32,
+            Storage::F16 => Self::F16,
+            Storage::Bf16 => Self::BF16,
+            Storage::Fp8 => Self::F8E4M3,
+        }
+    }
+
+    /// How numbers of this type are stored; none for integers.
+    #[must_use]
+    pub fn storage(self) -> Option<Storage> {
+        Storage::ALL.into_iter().find(|storage| Self::of(*storage) == self)
+    }
 
     /// Bytes of one number.
     #[must_use]
