@@ -39,7 +39,6 @@ def rows():
     yield "dense", DENSE, thrice
     yield "dense, paper's start", DENSE + PAPER_START, once
     yield "dense + auxiliary", DENSE + AUXILIARY, once
-    yield "dense + intermediate", DENSE + INTERMEDIATE, once
     for f in FAN_INS:
         yield f"bottleneck {f}", ["classifier.head=bottleneck"] + fan_in(f), thrice if f == 32 else once
         yield f"fan-in {f}", fan_in(f), thrice if f in (32, 128) else once
