@@ -1,9 +1,9 @@
 // One optimizer step of the whole embedding table, whose gradient is kept only for the tokens of the batch: rows of
 // other tokens have gradient zero, which for moments and weight decay is not the same as no step.
 //
-// An invocation owns one feature of one token.
+// An invocation owns SPAN consecutive numbers of the table: those whose states share a word.
 //!import linear
-//!import optimizer
+//!import stored_step
 
 const WORKGROUP: u32 = 64u;
 
@@ -12,14 +12,35 @@ struct Params {
     vocabulary: u32,
     hidden: u32,
     unique_tokens: u32, // U
+    seed_low: u32,      // of the roundings
+    seed_high: u32,
+    step: u32,
+    stream: u32,        // of the first states; that of the second follows
 }
 var<immediate> params: Params;
 
 @group(0) @binding(0) var<storage, read> gradient: array<f32>;      // [U, H]
 @group(0) @binding(1) var<storage, read> unique_tokens: array<u32>; // [U], ascending
 @group(0) @binding(2) var<storage, read_write> table: array<f32>;   // [V, H]
-@group(0) @binding(3) var<storage, read_write> first: array<f32>;   // [V, H], if the optimizer has it
-@group(0) @binding(4) var<storage, read_write> second: array<f32>;  // [V, H], if the optimizer has it
+@group(0) @binding(3) var<storage, read_write> first: array<u32>;   // [V, H], if the optimizer has it
+@group(0) @binding(4) var<storage, read_write> second: array<u32>;  // [V, H], if the optimizer has it
+
+// Of a number of the table: zero for tokens that the batch does not have.
+fn gradient_of(number: u32) -> f32 {
+    let token = number / params.hidden;
+    var low = 0u;
+    var high = params.unique_tokens;
+    while low < high {
+        let middle = (low + high) / 2u;
+        if unique_tokens[middle] < token { low = middle + 1u; } else { high = middle; }
+    }
+    if low < params.unique_tokens {
+        if unique_tokens[low] == token {
+            return gradient[low * params.hidden + (number - token * params.hidden)];
+        }
+    }
+    return 0.0;
+}
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -27,29 +48,8 @@ fn main(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let lane = lane_of(workgroup, grid, WORKGROUP, local);
-    if lane >= params.vocabulary * params.hidden {
-        return;
+    let begin = lane_of(workgroup, grid, WORKGROUP, local) * SPAN;
+    for (var number = begin; number < min(begin + SPAN, params.vocabulary * params.hidden); number++) {
+        table[number] = step_of(number, table[number], gradient_of(number));
     }
-    let token = lane / params.hidden;
-    var low = 0u;
-    var high = params.unique_tokens;
-    while low < high {
-        let middle = (low + high) / 2u;
-        if unique_tokens[middle] < token { low = middle + 1u; } else { high = middle; }
-    }
-    var g = 0.0;
-    if low < params.unique_tokens {
-        if unique_tokens[low] == token {
-            g = gradient[low * params.hidden + (lane - token * params.hidden)];
-        }
-    }
-    var m = 0.0;
-    var v = 0.0;
-    if OPTIMIZER >= 1u { m = first[lane]; }
-    if OPTIMIZER >= 2u { v = second[lane]; }
-    let after = optimizer_step(params.rates, table[lane], g, m, v);
-    table[lane] = after.x;
-    if OPTIMIZER >= 1u { first[lane] = after.y; }
-    if OPTIMIZER >= 2u { second[lane] = after.z; }
 }

@@ -94,6 +94,7 @@ fn many_workgroups_fold_into_two_dimensions() {
             count,
             regrow::kernels::optimizer::Rule::Sgd,
             rates,
+            Default::default(),
             bindings,
         ));
         device.submit(recording).unwrap();

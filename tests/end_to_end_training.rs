@@ -181,7 +181,8 @@ fn narrow_runs_killed_and_resumed() {
         let place = with_data();
         let weights = format!("classifier.weights={weights}");
         let device = if weights.ends_with("bf16") { place.first_adapter() } else { "cpu" };
-        checkpoints_go_on(&place, device, &["--set", &weights, "--set", "classifier.moments=bf16"]);
+        let moments = ["--set", "classifier.moments=bf16", "--set", "encoder.moments=bf16"];
+        checkpoints_go_on(&place, device, &[&["--set", &weights], &moments[..]].concat());
     }
 }
 

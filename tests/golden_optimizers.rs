@@ -55,7 +55,13 @@ fn golden_optimizer_steps() {
                 let mut recording = Recording::new();
                 let bindings = [&gradient, &parameters_buffer.whole(), &first.whole(), &second.whole()];
                 let rates = optimizer.rates(step as u64);
-                recording.launch(optimizer_step::launch(count, optimizer.rule, rates, bindings));
+                recording.launch(optimizer_step::launch(
+                    count,
+                    optimizer.rule,
+                    rates,
+                    Default::default(),
+                    bindings,
+                ));
                 device.submit(recording).unwrap();
                 got.extend(device.read_vec::<f32>(&parameters_buffer, count).unwrap());
                 got_first.extend(device.read_vec::<f32>(&first, count).unwrap());

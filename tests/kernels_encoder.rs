@@ -4,6 +4,7 @@ mod support;
 
 use regrow::kernels::dropout::Dropout;
 use regrow::kernels::optimizer::Rule;
+use regrow::kernels::storage::StateStorage;
 use regrow::kernels::{
     bag_forward, column_sum, columns_of, dropout_columns, dropout_columns_backward, embedding_gradient,
     embedding_update, layer_norm, layer_norm_backward, layer_norm_parameters, optimizer_step,
@@ -204,7 +205,7 @@ fn bucket_rows_of(unique: &[u32], tokens: &[u32]) -> usize {
 
 #[test]
 fn dense_and_embedding_steps() {
-    let hyper = Hyper::SAMPLE;
+    let (hyper, exact) = (Hyper::SAMPLE, StateStorage::default());
     for (vocabulary, hidden) in [(1, 1), (7, 33), (131, 5), (65, 64)] {
         let count = vocabulary * hidden;
         let mut numbers = Numbers::new(count as u64);
@@ -231,8 +232,8 @@ fn dense_and_embedding_steps() {
                     let table = [&sparse, &unique_slice, &table.whole(), &m1.whole(), &v1.whole()];
                     let tensor = [&dense, &tensor.whole(), &m2.whole(), &v2.whole()];
                     [
-                        embedding_update::launch(vocabulary, hidden, unique.len(), rule, rates, table),
-                        optimizer_step::launch(count, rule, rates, tensor),
+                        embedding_update::launch(vocabulary, hidden, unique.len(), rule, rates, exact, table),
+                        optimizer_step::launch(count, rule, rates, exact, tensor),
                     ]
                 });
                 run(device, launches);

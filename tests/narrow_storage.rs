@@ -6,13 +6,16 @@ mod support;
 use regrow::classifier::{
     Contents, FanIn, FanInOptions, Head, Loss, Positives, Prune, Ranker, Regrow, Step, StepScale,
 };
-use regrow::device::{Device, DeviceOptions, Recording};
+use regrow::device::{Buffer, Device, DeviceOptions, Recording};
 use regrow::kernels::columns_of;
 use regrow::kernels::fan_in_dlogits::Block;
 use regrow::kernels::optimizer::Rule;
 use regrow::kernels::rewire_mask::mask_words;
-use regrow::kernels::storage::{Precision, Storage};
-use support::device::{assert_close, engines, sum_tolerance, upload};
+use regrow::kernels::storage::{Precision, Rounding, StateStorage, Storage};
+use regrow::kernels::{embedding_update, optimizer_step};
+use support::device::{
+    Numbers, Outputs, assert_close, compare, engines, run, sum_tolerance, upload, writable,
+};
 use support::layer::{Hyper, Layer};
 
 const SCALE: f32 = 0.25;
@@ -304,5 +307,68 @@ fn ranking_reads_what_is_stored() {
                 assert_eq!(list, want[..5], "{precision:?} on {engine}, sample {sample}");
             }
         }
+    }
+}
+
+/// States of a dense tensor and of an embedding table in bf16, words shared between rows of odd width: parameters move as
+/// with exact states, the states are neighbours of the exact ones, the upper one as often as it should.
+#[test]
+fn states_of_encoders_in_bf16() {
+    let states = StateStorage { moments: Storage::Bf16, rounding: Rounding::new(5, 9), tensor: 3 };
+    for (vocabulary, hidden) in [(1, 1), (7, 33), (131, 5), (65, 64)] {
+        let count = vocabulary * hidden;
+        let mut numbers = Numbers::new(count as u64);
+        let (parameters, gradient) = (numbers.floats(count, 1.0), numbers.floats(count, 1.0));
+        let tokens: Vec<u32> = (0..vocabulary as u32).collect();
+        let truth: Vec<[f64; 3]> = (parameters.iter().zip(&gradient))
+            .map(|(p, g)| Hyper::SAMPLE.step(Rule::AdamW, f64::from(*p), f64::from(*g), 0.0, 0.0))
+            .collect();
+        let of = |which: usize| truth.iter().map(|truth| truth[which]).collect::<Vec<_>>();
+        let words = count.div_ceil(2);
+        let case = format!("states of {vocabulary} x {hidden}");
+        let got = compare(&case, |device| {
+            let [gradient, tokens] = [upload(device, &gradient), upload(device, &tokens)];
+            let [tensor, table] = [(); 2].map(|()| writable(device, &parameters));
+            let [m1, v1, m2, v2] = [(); 4].map(|()| writable(device, &vec![0_u32; words]));
+            let rates = Hyper::SAMPLE.rates(Rule::AdamW);
+            let flat = [&gradient, &tensor.whole(), &m1.whole(), &v1.whole()];
+            let rows = [&gradient, &tokens, &table.whole(), &m2.whole(), &v2.whole()];
+            run(
+                device,
+                [
+                    optimizer_step::launch(count, Rule::AdamW, rates, states, flat),
+                    embedding_update::launch(
+                        vocabulary,
+                        hidden,
+                        vocabulary,
+                        Rule::AdamW,
+                        rates,
+                        states,
+                        rows,
+                    ),
+                ],
+            );
+            // One step from the same states, of the same numbers: tensor and table get the same bits.
+            let read = |buffer: &Buffer| device.read_vec::<u32>(buffer, words).unwrap();
+            assert_eq!([read(&m1), read(&v1)], [read(&m2), read(&v2)], "{case} on {}", device.name());
+            for (which, buffer) in [(1, &m1), (2, &v1)] {
+                let got = Storage::Bf16.unpack(&read(buffer), count, words);
+                let place = format!("{case}, state {which} on {}", device.name());
+                assert_neighbours(&place, Storage::Bf16, &got, &of(which), sum_tolerance(4, &of(which)));
+                let places = got.iter().zip(of(which)).filter(|(_, truth)| *truth != 0.0);
+                let places =
+                    places.map(|(got, truth)| (f64::from(*got) - truth) / step_at(Storage::Bf16, truth));
+                let limit = 4.0 * 0.5 / (count as f64).sqrt();
+                let mean = places.sum::<f64>() / count as f64;
+                assert!(
+                    mean.abs() < limit,
+                    "{place}: rounded by {mean} of a step on average, at most {limit}"
+                );
+            }
+            Outputs::of(device).close("tensor", &tensor, count, 4).close("table", &table, count, 4)
+        });
+        let tolerance = sum_tolerance(16, &of(0)) + 1e-5 * Hyper::SAMPLE.learning_rate;
+        assert_close(&case, got.floats("tensor"), &of(0), tolerance);
+        assert_close(&case, got.floats("table"), &of(0), tolerance);
     }
 }

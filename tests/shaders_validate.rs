@@ -15,7 +15,7 @@ use regrow::kernels::pool::{Place, PoolKind};
 use regrow::kernels::products::{Epilogue, Product};
 use regrow::kernels::rewire_histogram::Digit;
 use regrow::kernels::rewire_regrow::Growth;
-use regrow::kernels::storage::{Precision, Rounding};
+use regrow::kernels::storage::{Precision, Rounding, StateStorage};
 use regrow::kernels::*;
 
 /// A kernel's variant, parsed and validated.
@@ -259,7 +259,7 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
         dropout_rows::launch(1, Dropout::OFF, s, s),
         embed_tokens::launch(1, 1, 1, 0, [s; 6], false),
         embedding_gradient::launch(1, 1, 1, [s; 5]),
-        embedding_update::launch(1, 1, 1, rule, rates, [s; 5]),
+        embedding_update::launch(1, 1, 1, rule, rates, StateStorage::default(), [s; 5]),
         fan_in_dlogits::launch(block, Some(Loss::Bce), 1.0, 0, [s; 7]),
         fan_in_feature_gradient::launch(block, 4, [s; 5]),
         fan_in_top_k::launch(block, 5, [s; 8]),
@@ -271,7 +271,7 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
         logits_top_k::launch(block, 5, [s; 6]),
         loss_sum::launch(1, 0, 1.0, s, s),
         matmul_maximum::launch(1, s, s),
-        optimizer_step::launch(1, rule, rates, [s; 4]),
+        optimizer_step::launch(1, rule, rates, StateStorage::default(), [s; 4]),
         pool::forward(PoolKind::Mean, 1, 1, 1, place, s, s, s),
         pool::backward(PoolKind::First, 1, 1, 1, place, s, s, s, true),
         probe_copy::launch(4, s, s),

@@ -5,12 +5,13 @@ use super::{Row, Work};
 use crate::config::Config;
 use crate::data::{Batch, Split};
 use crate::device::{Device, Recording};
-use crate::encoder::{Encoder, Pooling, Transformer, TransformerOptions};
+use crate::encoder::{Encoder, Pooling, States, Transformer, TransformerOptions};
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::Dropout;
 use crate::kernels::dropout_rows;
 use crate::kernels::products::{ProductOptions, Products};
+use crate::kernels::storage::Storage;
 use crate::optimize::Rule;
 use crate::pretrained::{Architecture, Family};
 use crate::random::{Purpose, unit, words};
@@ -121,7 +122,7 @@ pub(super) fn measure(device: &Device, sizes: &EncoderSizes, seconds: f64) -> Re
         max_tokens: feed_sizes.micro_tokens,
         max_unique: feed_sizes.tokens,
         seed: 1,
-        rule: Rule::AdamW,
+        states: States { rule: Rule::AdamW, moments: Storage::F32 },
         products: Products::choose(device, &ProductOptions::default())?,
     };
     let encoder = Transformer::new(device, options)?;
@@ -146,7 +147,7 @@ pub(super) fn measure(device: &Device, sizes: &EncoderSizes, seconds: f64) -> Re
             recording.launch(dropout_rows::launch(count, Dropout::OFF, &gradient, &to));
         }
         encoder.backward(&mut recording, &fed.tokens, step as u64);
-        encoder.update(&mut recording, &fed.tokens, optimizer.rates(step as u64));
+        encoder.update(&mut recording, &fed.tokens, optimizer.rates(step as u64), step as u64);
         device.submit(recording)?;
         step += 1;
         device.wait()

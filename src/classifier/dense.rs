@@ -10,7 +10,7 @@ use crate::kernels::fan_in_dlogits::Block;
 use crate::kernels::matmul::Layout;
 use crate::kernels::optimizer::Rule;
 use crate::kernels::products::{Epilogue, Operand, Product, Products};
-use crate::kernels::storage::Precision;
+use crate::kernels::storage::{Precision, StateStorage};
 use crate::kernels::{bias_update, columns_of, label_loss, loss_sum, optimizer_step};
 use crate::random::{Purpose, unit, words};
 
@@ -247,7 +247,13 @@ impl Dense {
             },
         );
         let update = [&dweights, &weights, &first, &second];
-        recording.launch(optimizer_step::launch(rows * features, rule, rates, update));
+        recording.launch(optimizer_step::launch(
+            rows * features,
+            rule,
+            rates,
+            StateStorage::default(),
+            update,
+        ));
         if self.options.train_bias {
             let update = [&dlogits, &bias, &bias_first, &bias_second];
             recording.launch(bias_update::launch(shape, rule, rates, update));

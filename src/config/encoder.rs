@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::kernels::storage::Storage;
 
 /// `encoder.kind`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,6 +159,7 @@ pub struct Encoder {
     pub attention_dropout: OrModel,
     pub freeze: Freeze,
     pub recompute: bool,
+    pub moments: Storage,
 }
 
 impl Encoder {
@@ -204,6 +206,9 @@ impl Encoder {
         {
             let allowed = "must be none, embeddings, all, or a number of layers";
             return Err(Error::config("encoder.freeze", format!("{allowed}, is {count}")));
+        }
+        if !matches!(self.moments, Storage::F32 | Storage::Bf16) {
+            return Err(Error::config("encoder.moments", "must be f32 or bf16"));
         }
         Ok(())
     }

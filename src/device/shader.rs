@@ -26,6 +26,7 @@ const SHARED: &[(&str, &str)] = &[
     ("optimizer", include_str!("../../shaders/shared/optimizer.wgsl")),
     ("attention", include_str!("../../shaders/shared/attention.wgsl")),
     ("attention_keys", include_str!("../../shaders/shared/attention_keys.wgsl")),
+    ("stored_step", include_str!("../../shaders/shared/stored_step.wgsl")),
     ("narrow", include_str!("../../shaders/shared/narrow.wgsl")),
     ("fan_in", include_str!("../../shaders/shared/fan_in.wgsl")),
     ("loss", include_str!("../../shaders/shared/loss.wgsl")),

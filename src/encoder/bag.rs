@@ -1,17 +1,17 @@
 //! Bag of tokens: mean of the embeddings, LayerNorm, optional hidden layers with GELU.
 
 use super::parameter::normal;
-use super::{Encoder, PackedTokens, Parameter};
+use super::{Encoder, PackedTokens, Parameter, States};
 use crate::device::{Buffer, Device, Recording, Slice};
 use crate::error::{Error, Result};
 use crate::kernels::activation::{self, Activation};
 use crate::kernels::matmul::Layout;
 use crate::kernels::products::{Epilogue, Operand, Product, Products};
+use crate::kernels::storage::Rounding;
 use crate::kernels::{
-    bag_forward, column_sum, embedding_gradient, embedding_update, layer_norm, layer_norm_backward,
-    layer_norm_parameters, optimizer_step,
+    bag_forward, column_sum, embedding_gradient, layer_norm, layer_norm_backward, layer_norm_parameters,
 };
-use crate::optimize::{Rates, Rule};
+use crate::optimize::Rates;
 
 /// What a bag of tokens is made of.
 #[derive(Clone, Debug)]
@@ -32,8 +32,8 @@ pub struct BagOptions {
     pub max_unique: usize,
     /// Seed of the run.
     pub seed: u64,
-    /// Update rule; it decides which states are kept.
-    pub rule: Rule,
+    /// The optimizer's states of each tensor.
+    pub states: States,
 }
 
 /// The encoder on a device.
@@ -128,7 +128,7 @@ impl Bag {
 }
 
 fn parameter(device: &Device, options: &BagOptions, name: &str, shape: Vec<usize>) -> Result<Parameter> {
-    Parameter::allocate(device, name.to_owned(), shape, Some(options.rule))
+    Parameter::allocate(device, name.to_owned(), shape, Some(options.states))
 }
 
 /// A bag's activations are small: it takes a batch in one piece.
@@ -207,34 +207,18 @@ impl Encoder for Bag {
         recording.launch(embedding_gradient::launch(batch.unique, batch.count, dim, bindings));
     }
 
-    fn update(&self, recording: &mut Recording, batch: &[PackedTokens], rates: Rates) {
+    fn update(&self, recording: &mut Recording, batch: &[PackedTokens], rates: Rates, step: u64) {
         let batch = whole(batch);
-        let rule = self.options.rule;
+        let rounding = Rounding::new(self.options.seed, step);
         for (i, tensor) in self.parameters.iter().enumerate() {
-            let [values, first, second] = [&tensor.values, &tensor.first, &tensor.second].map(Slice::from);
-            let gradient = self.gradient(i);
+            let (gradient, random) = (self.gradient(i), (rounding, i));
             if i == 0 {
-                let (vocabulary, dim) = (self.options.vocabulary, self.options.dim);
-                let bindings = [&gradient, &batch.unique_tokens, &values, &first, &second];
-                recording.launch(embedding_update::launch(
-                    vocabulary,
-                    dim,
-                    batch.unique,
-                    rule,
-                    rates,
-                    bindings,
-                ));
+                let rows = [&gradient, &batch.unique_tokens];
+                tensor.record_table_step(recording, rows, batch.unique, rates, random);
             } else {
-                // Neither norms nor biases decay: only matrices do.
-                let rates = if tensor.shape.len() == 2 { rates } else { rates.without_decay() };
-                let bindings = [&gradient, &values, &first, &second];
-                recording.launch(optimizer_step::launch(tensor.len(), rule, rates, bindings));
+                tensor.record_step(recording, &gradient, rates, random);
             }
         }
-    }
-
-    fn rule(&self) -> Rule {
-        self.options.rule
     }
 
     fn parameters(&self) -> &[Parameter] {

@@ -2,7 +2,7 @@
 
 use super::{Encoder, PackedTokens, Parameter};
 use crate::device::{Recording, Slice};
-use crate::optimize::{Rates, Rule};
+use crate::optimize::Rates;
 
 /// D numbers a document, from a file.
 pub struct Features {
@@ -33,11 +33,7 @@ impl Encoder for Features {
 
     fn backward(&self, _: &mut Recording, _: &[PackedTokens], _: u64) {}
 
-    fn update(&self, _: &mut Recording, _: &[PackedTokens], _: Rates) {}
-
-    fn rule(&self) -> Rule {
-        Rule::Sgd
-    }
+    fn update(&self, _: &mut Recording, _: &[PackedTokens], _: Rates, _: u64) {}
 
     fn parameters(&self) -> &[Parameter] {
         &[]

@@ -1,15 +1,15 @@
 //! A dense layer between the encoder's features, after their dropout, and the classifier (SPARTEX's intermediate or
 //! penultimate layer). It works on transposed features: [D, columns] in, [P, columns] out.
 
-use super::Parameter;
+use super::{Parameter, States};
 use crate::device::{Buffer, Device, Recording, Slice};
 use crate::error::Result;
 use crate::kernels::activation::{self, Activation};
 use crate::kernels::fan_in_dlogits::Block;
 use crate::kernels::matmul::Layout;
 use crate::kernels::products::{Epilogue, Operand, Product, Products};
-use crate::kernels::storage::Precision;
-use crate::kernels::{bias_update, columns_of, optimizer_step, row_bias};
+use crate::kernels::storage::{Precision, Rounding, Storage};
+use crate::kernels::{bias_update, columns_of, row_bias};
 use crate::optimize::{Rates, Rule};
 use crate::random::{Purpose, unit, words};
 
@@ -62,9 +62,9 @@ impl Intermediate {
     /// [`crate::Error::Device`] when it does not fit.
     pub fn new(device: &Device, options: IntermediateOptions, products: Products) -> Result<Self> {
         let IntermediateOptions { features, width, activation, train, .. } = options;
-        let rule = train.then_some(options.rule);
+        let states = train.then_some(States { rule: options.rule, moments: Storage::F32 });
         let parameter =
-            |name: &str, shape| Parameter::allocate(device, format!("intermediate.{name}"), shape, rule);
+            |name: &str, shape| Parameter::allocate(device, format!("intermediate.{name}"), shape, states);
         let parameters = [parameter("weight", vec![width, features])?, parameter("bias", vec![width])?];
         if !device.only_plans() {
             let bound = 1.0 / (features as f32).sqrt();
@@ -104,12 +104,6 @@ impl Intermediate {
     #[must_use]
     pub fn parameters(&self) -> &[Parameter; 2] {
         &self.parameters
-    }
-
-    /// The update rule that its states are for.
-    #[must_use]
-    pub fn rule(&self) -> Rule {
-        self.options.rule
     }
 
     /// The front of a buffer of outputs: [P, columns] of a batch.
@@ -203,9 +197,7 @@ impl Intermediate {
     pub fn record_update(&self, recording: &mut Recording, batch: usize, rates: Rates) {
         let (rule, [weight, bias]) = (self.options.rule, &self.parameters);
         let dweight = Slice::from(&self.backward().weight);
-        let [values, first, second] = [&weight.values, &weight.first, &weight.second].map(Slice::from);
-        let update = [&dweight, &values, &first, &second];
-        recording.launch(optimizer_step::launch(weight.len(), rule, rates, update));
+        weight.record_step(recording, &dweight, rates, (Rounding::default(), 0));
         let [values, first, second] = [&bias.values, &bias.first, &bias.second].map(Slice::from);
         let rows = Block {
             rows: self.width(),

@@ -10,11 +10,11 @@ mod transformer;
 pub use bag::{Bag, BagOptions};
 pub use features::Features;
 pub use intermediate::{Intermediate, IntermediateOptions};
-pub use parameter::Parameter;
+pub use parameter::{Parameter, States};
 pub use transformer::{PREFIX as PARAMETER_PREFIX, Pooling, Transformer, TransformerOptions};
 
 use crate::device::{Recording, Slice};
-use crate::optimize::{Rates, Rule};
+use crate::optimize::Rates;
 
 /// A micro-batch of packed sequences on the device: the real tokens one after the other, no padding.
 #[derive(Clone, Debug)]
@@ -64,11 +64,8 @@ pub trait Encoder {
     /// Records the backward pass of the batch and step that [`Encoder::forward`] was last recorded for.
     fn backward(&self, recording: &mut Recording, batch: &[PackedTokens], step: u64);
 
-    /// Records one optimizer step with the gradients of the last backward pass.
-    fn update(&self, recording: &mut Recording, batch: &[PackedTokens], rates: Rates);
-
-    /// The update rule that its states are for.
-    fn rule(&self) -> Rule;
+    /// Records one optimizer step, the `step`-th from 0, with the gradients of the last backward pass.
+    fn update(&self, recording: &mut Recording, batch: &[PackedTokens], rates: Rates, step: u64);
 
     /// Its tensors, in a fixed order.
     fn parameters(&self) -> &[Parameter];

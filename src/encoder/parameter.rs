@@ -1,8 +1,10 @@
 //! Trained tensors: values, gradient, optimizer states, starting numbers.
 
-use crate::device::{Buffer, Device};
+use crate::device::{Buffer, Device, Recording, Slice};
 use crate::error::Result;
-use crate::optimize::Rule;
+use crate::kernels::storage::{Rounding, StateStorage, Storage};
+use crate::kernels::{embedding_update, optimizer_step};
+use crate::optimize::{Rates, Rule};
 use crate::random::{Purpose, unit, words};
 
 /// A trained tensor with its optimizer states.
@@ -18,24 +20,80 @@ pub struct Parameter {
     pub first: Buffer,
     /// Second optimizer state, if the rule has one.
     pub second: Buffer,
+    /// What its states are; none: it is never trained.
+    pub states: Option<States>,
+}
+
+/// The optimizer states of a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct States {
+    /// The update rule that they are for.
+    pub rule: Rule,
+    /// How they are stored: f32 or bf16.
+    pub moments: Storage,
 }
 
 impl Parameter {
-    /// A tensor of zeros with the states of `rule`; none: it is never trained.
+    /// A tensor of zeros with its states; none: it is never trained.
     ///
     /// # Errors
     /// [`crate::Error::Device`] when it does not fit.
-    pub fn allocate(device: &Device, name: String, shape: Vec<usize>, rule: Option<Rule>) -> Result<Self> {
-        let bytes = shape.iter().product::<usize>() as u64 * 4;
-        let states = rule.map_or(0, Rule::states);
-        let state = |number| if states >= number { bytes } else { 0 };
+    pub fn allocate(
+        device: &Device,
+        name: String,
+        shape: Vec<usize>,
+        states: Option<States>,
+    ) -> Result<Self> {
+        let count = shape.iter().product::<usize>();
+        let bytes = count as u64 * 4;
+        let state = |number| match states {
+            Some(States { rule, moments }) if rule.states() >= number => {
+                (count.div_ceil(moments.per_word()) * 4) as u64
+            }
+            _ => 0,
+        };
         Ok(Self {
             values: device.allocate(&name, bytes)?,
             first: device.allocate(&format!("first moment of {name}"), state(1))?,
             second: device.allocate(&format!("second moment of {name}"), state(2))?,
             name,
             shape,
+            states,
         })
+    }
+
+    /// Records one step by `gradient` of the same shape. `number`: its place among the tensors that are rounded with this
+    /// seed. Neither norms nor biases decay, whatever their names: only matrices do.
+    pub(super) fn record_step(
+        &self,
+        recording: &mut Recording,
+        gradient: &Slice,
+        rates: Rates,
+        (rounding, number): (Rounding, usize),
+    ) {
+        let Some(States { rule, moments }) = self.states else { return };
+        let rates = if self.shape.len() == 2 { rates } else { rates.without_decay() };
+        let [values, first, second] = [&self.values, &self.first, &self.second].map(Slice::from);
+        let states = StateStorage { moments, rounding, tensor: number as u32 };
+        let bindings = [gradient, &values, &first, &second];
+        recording.launch(optimizer_step::launch(self.len(), rule, rates, states, bindings));
+    }
+
+    /// Records one step of an embedding table [V, H], whose gradient [U, H] belongs to the rows `unique_tokens` \[U\].
+    pub(super) fn record_table_step(
+        &self,
+        recording: &mut Recording,
+        [gradient, unique_tokens]: [&Slice; 2],
+        unique: usize,
+        rates: Rates,
+        (rounding, number): (Rounding, usize),
+    ) {
+        let Some(States { rule, moments }) = self.states else { return };
+        let [vocabulary, hidden] = [self.shape[0], self.shape[1]];
+        let [values, first, second] = [&self.values, &self.first, &self.second].map(Slice::from);
+        let states = StateStorage { moments, rounding, tensor: number as u32 };
+        let bindings = [gradient, unique_tokens, &values, &first, &second];
+        recording.launch(embedding_update::launch(vocabulary, hidden, unique, rule, rates, states, bindings));
     }
 
     /// Number of values.

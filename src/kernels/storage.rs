@@ -325,14 +325,62 @@ impl Rounding {
     /// counted over all rows. `tensor` is 0 for the weights, 1 and 2 for their states.
     #[inline(always)]
     pub(crate) fn row(self, tensor: u32, row: u32, bits: &mut [u16]) {
+        self.blocks(tensor, row.wrapping_mul(bits.len().div_ceil(8) as u32), bits);
+    }
+
+    /// Sixteen bits for each of consecutive numbers, eight of them a block, from the block `first` on.
+    #[inline(always)]
+    fn blocks(self, tensor: u32, mut first: u32, bits: &mut [u16]) {
         let more: [u32; DRAWN] = std::array::from_fn(|i| i as u32);
         let rest = [tensor, self.step, Purpose::Rounding as u32];
-        let mut first = row.wrapping_mul(bits.len().div_ceil(8) as u32);
         let mut words = [0; 4 * DRAWN];
         for bits in bits.chunks_mut(8 * DRAWN) {
             philox(first, &more, rest, self.seed, &mut words);
             bits.iter_mut().enumerate().for_each(|(i, bits)| *bits = (words[i / 2] >> (i % 2 * 16)) as u16);
             first = first.wrapping_add(DRAWN as u32);
+        }
+    }
+}
+
+/// How the optimizer's states of a tensor are stored, and which random bits round them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateStorage {
+    /// f32 or bf16.
+    pub moments: Storage,
+    /// Where random bits come from.
+    pub rounding: Rounding,
+    /// Number of the tensor among those that are rounded with the same seed.
+    pub tensor: u32,
+}
+
+impl StateStorage {
+    /// The generator's stream of the first states, behind those of the classifier's rows; that of the second follows.
+    pub(crate) fn stream(self) -> u32 {
+        16 + 2 * self.tensor
+    }
+
+    /// Runs `step` in f32 on the states of `count` consecutive numbers of the tensor, of which the first is a multiple of
+    /// eight; states that the rule does not have are empty.
+    #[inline(always)]
+    pub(crate) fn open(
+        self,
+        first_number: usize,
+        count: usize,
+        states: [&mut [u32]; 2],
+        step: impl FnOnce([&mut [f32]; 2]),
+    ) {
+        if self.moments == Storage::F32 {
+            return step(states.map(bytemuck::cast_slice_mut));
+        }
+        let mut values = [0, 1].map(|i| vec![0.0; if states[i].is_empty() { 0 } else { count }]);
+        values.iter_mut().zip(&states).for_each(|(values, words)| self.moments.decode_row(words, values));
+        step(values.each_mut().map(Vec::as_mut_slice));
+        let mut bits = vec![0; count];
+        for ((values, words), stream) in values.iter().zip(states).zip(self.stream()..) {
+            if !values.is_empty() {
+                self.rounding.blocks(stream, (first_number / 8) as u32, &mut bits);
+                self.moments.encode_row(values, &bits, words);
+            }
         }
     }
 }

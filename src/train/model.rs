@@ -11,7 +11,7 @@ use crate::config::{Config, EncoderInit, EncoderKind, Normalisation, Reduction, 
 use crate::data::Batch;
 use crate::device::{Buffer, Device, Recording, Slice, Ticket};
 use crate::encoder::{
-    Bag, BagOptions, Encoder, Features, Intermediate, Pooling, Transformer, TransformerOptions,
+    Bag, BagOptions, Encoder, Features, Intermediate, Pooling, States, Transformer, TransformerOptions,
 };
 use crate::error::Result;
 use crate::kernels::columns_of;
@@ -291,7 +291,7 @@ impl Model {
             let launch = dropout_columns_backward::launch(documents, features, dropout, &dx, &dfeatures);
             recording.launch(launch);
             self.encoder.backward(recording, &fed.tokens, step);
-            self.encoder.update(recording, &fed.tokens, schedules.encoder.rates(step));
+            self.encoder.update(recording, &fed.tokens, schedules.encoder.rates(step), step);
         }
         let losses = recording.read_back(&loss_slots);
         device.submit(std::mem::take(recording))?;
@@ -396,7 +396,7 @@ pub(super) fn build_encoder(device: &Device, config: &Config, sizes: ModelSizes)
                 max_batch: sizes.feed.documents,
                 max_unique: sizes.feed.tokens,
                 seed: config.train.seed,
-                rule: config.optimizer.encoder.optimizer(1).rule,
+                states: encoder_states(config),
             },
         )?),
         EncoderSizes::Features(width) => Box::new(Features::new(width)),
@@ -404,6 +404,11 @@ pub(super) fn build_encoder(device: &Device, config: &Config, sizes: ModelSizes)
             Box::new(transformer(device, config, sizes, architecture, pooling)?)
         }
     })
+}
+
+/// The optimizer's states of the encoder's tensors.
+fn encoder_states(config: &Config) -> States {
+    States { rule: config.optimizer.encoder.optimizer(1).rule, moments: config.encoder.moments }
 }
 
 /// The transformer of a model: trained where a training step has documents.
@@ -429,7 +434,7 @@ fn transformer(
         max_tokens: sizes.feed.micro_tokens,
         max_unique: sizes.feed.tokens,
         seed: config.train.seed,
-        rule: config.optimizer.encoder.optimizer(1).rule,
+        states: encoder_states(config),
         products: Products::choose(device, &product_options(config))?,
     };
     let transformer = Transformer::new(device, options)?;

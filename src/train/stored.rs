@@ -6,7 +6,7 @@ use std::path::Path;
 use super::model::Model;
 use crate::classifier::{Dense, DenseBlock, FanIn, Head, LabelBlock};
 use crate::device::{Buffer, Device};
-use crate::encoder::{Encoder, Parameter};
+use crate::encoder::{Encoder, Parameter, States};
 use crate::error::{Error, Result};
 use crate::files::{Dtype, TensorFile, TensorSpec};
 use crate::kernels::index_words;
@@ -30,12 +30,12 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    fn whole(name: &str, shape: &[usize], buffer: &Buffer) -> Self {
+    fn whole(name: &str, shape: &[usize], buffer: &Buffer, storage: Storage) -> Self {
         Self {
-            spec: TensorSpec::new(name, Dtype::F32, shape.to_vec()),
+            spec: TensorSpec::new(name, Dtype::of(storage), shape.to_vec()),
             parts: vec![(buffer.clone(), shape.iter().product())],
-            row_bytes: 4,
-            stride: 4,
+            row_bytes: storage.bytes(),
+            stride: storage.bytes(),
         }
     }
 
@@ -120,21 +120,17 @@ pub(super) enum Content {
 
 /// The tensors of the encoder, in the order of the file.
 pub(super) fn encoder_tensors(encoder: &dyn Encoder, content: Content) -> Vec<Stored> {
-    parameter_tensors(encoder.parameters(), encoder.rule(), content)
+    parameter_tensors(encoder.parameters(), content)
 }
 
-fn parameter_tensors(parameters: &[Parameter], rule: Rule, content: Content) -> Vec<Stored> {
+fn parameter_tensors(parameters: &[Parameter], content: Content) -> Vec<Stored> {
     let mut out = Vec::new();
     for tensor in parameters {
-        out.push(Stored::whole(&tensor.name, &tensor.shape, &tensor.values));
-        for (number, (buffer, name)) in
-            [(&tensor.first, "first"), (&tensor.second, "second")].into_iter().enumerate()
-        {
-            // What is frozen has no states, whatever the rule.
-            let has = rule.states() > number && buffer.bytes() >= (tensor.len() * 4) as u64;
-            if content == Content::Checkpoint && has {
-                out.push(Stored::whole(&format!("{}.{name}", tensor.name), &tensor.shape, buffer));
-            }
+        out.push(Stored::whole(&tensor.name, &tensor.shape, &tensor.values, Storage::F32));
+        let Some(States { rule, moments }) = tensor.states else { continue };
+        let states = [(&tensor.first, "first"), (&tensor.second, "second")];
+        for (buffer, name) in &states[..states_of(rule, content)] {
+            out.push(Stored::whole(&format!("{}.{name}", tensor.name), &tensor.shape, buffer, moments));
         }
     }
     out
@@ -144,7 +140,7 @@ fn parameter_tensors(parameters: &[Parameter], rule: Rule, content: Content) -> 
 pub(super) fn tensors(model: &Model, content: Content) -> Vec<Stored> {
     let mut out = encoder_tensors(&*model.encoder, content);
     if let Some(layer) = &model.intermediate {
-        out.extend(parameter_tensors(layer.parameters(), layer.rule(), content));
+        out.extend(parameter_tensors(layer.parameters(), content));
     }
     match &model.classifier {
         Head::FanIn(layer) => out.extend(fan_in_tensors(layer, content)),
@@ -158,7 +154,7 @@ pub(super) fn tensors(model: &Model, content: Content) -> Vec<Stored> {
     out
 }
 
-fn states(rule: Rule, content: Content) -> usize {
+fn states_of(rule: Rule, content: Content) -> usize {
     if content == Content::Checkpoint { rule.states() } else { 0 }
 }
 
@@ -173,7 +169,7 @@ fn dense_tensors(layer: &Dense, content: Content) -> Vec<Stored> {
         per_label("weights", width, |block| &block.weights),
         per_label("bias", None, |block| &block.bias),
     ];
-    let states = states(o.rule, content);
+    let states = states_of(o.rule, content);
     if states >= 1 {
         out.push(per_label("weights.first", width, |block| &block.first));
         out.push(per_label("bias.first", None, |block| &block.bias_first));
@@ -210,7 +206,7 @@ fn fan_in_tensors(layer: &FanIn, content: Content) -> Vec<Stored> {
         stride: index_words(o.fan_in) * 4,
     });
     out.push(per_label("bias", |block| &block.bias));
-    let states = states(o.rule, content);
+    let states = states_of(o.rule, content);
     let moments = |name: &str, buffer| {
         per_connection(name, o.precision.moments, o.precision.moment_words(o.fan_in), buffer)
     };

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use regrow::data::{Batch, Split};
 use regrow::device::{Buffer, Device, Recording, Slice};
-use regrow::encoder::{Encoder, PackedTokens, Parameter, Pooling, Transformer, TransformerOptions};
+use regrow::encoder::{Encoder, PackedTokens, Parameter, Pooling, States, Transformer, TransformerOptions};
 use regrow::kernels::dropout::Dropout;
 use regrow::kernels::dropout_rows;
 use regrow::kernels::optimizer::Rule;
 use regrow::kernels::products::Products;
+use regrow::kernels::storage::Storage;
 use regrow::pretrained::{Architecture, EncoderTensors, PretrainedModel, PretrainedWeights};
 use regrow::train::{Feed, FeedSizes};
 
@@ -48,7 +49,7 @@ pub fn options(
         max_tokens: tokens,
         max_unique: tokens,
         seed: 3,
-        rule: Rule::Sgd,
+        states: States { rule: Rule::Sgd, moments: Storage::F32 },
         products,
     }
 }

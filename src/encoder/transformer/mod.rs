@@ -10,13 +10,14 @@ mod feed_forward;
 mod parameters;
 
 use crate::device::{Buffer, Device, Recording, Slice};
-use crate::encoder::{Encoder, PackedTokens, Parameter};
+use crate::encoder::{Encoder, PackedTokens, Parameter, States};
 use crate::error::{Error, Result};
 use crate::kernels::dropout::Dropout;
 use crate::kernels::pool::{self, Place, PoolKind};
 use crate::kernels::products::Products;
-use crate::kernels::{clip_factor, embedding_update, optimizer_step, scale_by, square_sum};
-use crate::optimize::{Rates, Rule};
+use crate::kernels::storage::Rounding;
+use crate::kernels::{clip_factor, scale_by, square_sum};
+use crate::optimize::Rates;
 use crate::pretrained::Architecture;
 use activations::Activations;
 pub use parameters::PREFIX;
@@ -58,8 +59,8 @@ pub struct TransformerOptions {
     pub max_unique: usize,
     /// Seed of the run.
     pub seed: u64,
-    /// Update rule; it decides which states are kept.
-    pub rule: Rule,
+    /// The optimizer's states of each trained tensor.
+    pub states: States,
     /// How matrices are multiplied.
     pub products: Products,
 }
@@ -299,30 +300,22 @@ impl Encoder for Transformer {
         }
     }
 
-    fn update(&self, recording: &mut Recording, batch: &[PackedTokens], rates: Rates) {
-        let (unique, rule) = (batch[0].unique, self.o.rule);
+    fn update(&self, recording: &mut Recording, batch: &[PackedTokens], rates: Rates, step: u64) {
+        let unique = batch[0].unique;
         if self.o.clip_norm > 0.0 {
             self.clip(recording, unique);
         }
+        let rounding = Rounding::new(self.o.seed, step);
         for (i, tensor) in self.parameters.list.iter().enumerate() {
             let Some(gradient) = &self.parameters.gradients[i] else { continue };
-            let gradient = Slice::from(gradient);
-            let [values, first, second] = [&tensor.values, &tensor.first, &tensor.second].map(Slice::from);
+            let (gradient, random) = (Slice::from(gradient), (rounding, i));
             if i == self.parameters.embeddings.word {
-                let [vocabulary, hidden] = [tensor.shape[0], tensor.shape[1]];
-                let bindings = [&gradient, &batch[0].unique_tokens, &values, &first, &second];
-                recording.launch(embedding_update::launch(vocabulary, hidden, unique, rule, rates, bindings));
+                let rows = [&gradient, &batch[0].unique_tokens];
+                tensor.record_table_step(recording, rows, unique, rates, random);
             } else {
-                // Neither norms nor biases decay, whatever their names: only matrices do.
-                let rates = if tensor.shape.len() == 2 { rates } else { rates.without_decay() };
-                let bindings = [&gradient, &values, &first, &second];
-                recording.launch(optimizer_step::launch(tensor.len(), rule, rates, bindings));
+                tensor.record_step(recording, &gradient, rates, random);
             }
         }
-    }
-
-    fn rule(&self) -> Rule {
-        self.o.rule
     }
 
     fn parameters(&self) -> &[Parameter] {

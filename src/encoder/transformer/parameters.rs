@@ -99,7 +99,7 @@ impl Parameters {
             let bytes = (extents.iter().product::<usize>() * 4) as u64;
             let label = format!("gradient of {name}");
             gradients.push(trained.then(|| device.allocate(&label, bytes)).transpose()?);
-            list.push(Parameter::allocate(device, name, tensor.shape.clone(), trained.then_some(o.rule))?);
+            list.push(Parameter::allocate(device, name, tensor.shape.clone(), trained.then_some(o.states))?);
         }
         Ok(Self {
             list,
