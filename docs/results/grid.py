@@ -42,8 +42,8 @@ def rows():
     for f in FAN_INS:
         yield f"bottleneck {f}", ["classifier.head=bottleneck"] + fan_in(f), thrice if f == 32 else once
         yield f"fan-in {f}", fan_in(f), thrice if f in (32, 128) else once
-        yield f"fan-in {f}, no rewiring", fan_in(f) + OFF, thrice if f in (32, 128) else once
-        yield f"fan-in {f} + auxiliary", fan_in(f) + AUXILIARY, thrice if f == 32 else once
+        yield f"fan-in {f}, no rewiring", fan_in(f) + OFF, thrice if f == 32 else once
+        yield f"fan-in {f} + auxiliary", fan_in(f) + AUXILIARY, once
         yield f"fan-in {f} + intermediate", fan_in(f) + INTERMEDIATE, once
         yield f"fan-in {f} + both", fan_in(f) + AUXILIARY + INTERMEDIATE, once
     for f in (32, 128):
@@ -67,7 +67,7 @@ def rows():
         yield f"fan-in 32, share {fraction}", fan_in(32) + [f"rewire.fraction={fraction}"], once
     yield "fan-in 32, share falling", fan_in(32) + ["rewire.fraction_schedule=cosine"], once
     yield "fan-in 32, of each row", fan_in(32) + ["rewire.per_row=true"], once
-    yield "fan-in 32, by gradient", fan_in(32) + ["rewire.growth=gradient"], thrice
+    yield "fan-in 32, by gradient", fan_in(32) + ["rewire.growth=gradient"], once
     for threshold in (0.01, 0.05):
         settings = ["rewire.mode=threshold", f"rewire.threshold={threshold}"]
         yield f"fan-in 32, threshold {threshold}", fan_in(32) + settings, once
