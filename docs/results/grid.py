@@ -41,10 +41,10 @@ def rows():
     yield "dense + auxiliary", DENSE + AUXILIARY, once
     for f in FAN_INS:
         yield f"bottleneck {f}", ["classifier.head=bottleneck"] + fan_in(f), thrice if f == 32 else once
-        yield f"fan-in {f}", fan_in(f), thrice if f in (32, 128) else once
-        yield f"fan-in {f}, no rewiring", fan_in(f) + OFF, thrice if f == 32 else once
+        yield f"fan-in {f}", fan_in(f), thrice if f == 32 else once
+        yield f"fan-in {f}, no rewiring", fan_in(f) + OFF, once
         yield f"fan-in {f} + auxiliary", fan_in(f) + AUXILIARY, once
-        yield f"fan-in {f} + intermediate", fan_in(f) + INTERMEDIATE, once
+        yield f"fan-in {f} + intermediate", fan_in(f) + INTERMEDIATE, thrice if f == 128 else once
         yield f"fan-in {f} + both", fan_in(f) + AUXILIARY + INTERMEDIATE, once
     for f in (32, 128):
         start = fan_in(f) + PAPER_START
@@ -52,31 +52,23 @@ def rows():
         yield f"fan-in {f}, paper's start + auxiliary", start + AUXILIARY, thrice if f == 32 else once
         yield f"fan-in {f}, paper's start + intermediate", start + INTERMEDIATE, once
         yield f"fan-in {f}, paper's start + both", start + AUXILIARY + INTERMEDIATE, once
-    for scale in (0.01, 0.3):
-        yield f"fan-in 32, start {scale}", fan_in(32) + [f"classifier.init_scale={scale}"], once
+    random = AUXILIARY[:2] + ["auxiliary.clusters=random"]
+    yield "fan-in 32, paper's start + auxiliary, random clusters", fan_in(32) + PAPER_START + random, once
+    for epoch in (1, 8):
+        cut = AUXILIARY[:1] + [f"auxiliary.cutoff_epoch={epoch}"] + AUXILIARY[2:]
+        yield f"fan-in 32, paper's start + auxiliary until epoch {epoch}", fan_in(32) + PAPER_START + cut, once
+    yield "fan-in 32, start 0.01", fan_in(32) + ["classifier.init_scale=0.01"], once
     yield "fan-in 32, bias 0", fan_in(32) + ["classifier.bias_init=0"], once
     hinge = ["classifier.loss=squared_hinge"]
     yield "dense, hinge", DENSE + hinge, once
-    for f in (32, 128):
-        yield f"fan-in {f}, hinge", fan_in(f) + hinge, once
-        yield f"fan-in {f}, hinge, paper's start", fan_in(f) + hinge + PAPER_START, once
+    yield "fan-in 32, hinge", fan_in(32) + hinge, once
+    yield "fan-in 32, hinge, paper's start", fan_in(32) + hinge + PAPER_START, once
     yield "fan-in 32, hinge, bias 0", fan_in(32) + hinge + ["classifier.bias_init=0"], once
-    for interval in (50, 100, 600):
+    for interval in (50, 600):
         yield f"fan-in 32, every {interval}", fan_in(32) + [f"rewire.interval={interval}"], once
-    for fraction in (0.05, 0.3):
-        yield f"fan-in 32, share {fraction}", fan_in(32) + [f"rewire.fraction={fraction}"], once
-    yield "fan-in 32, share falling", fan_in(32) + ["rewire.fraction_schedule=cosine"], once
-    yield "fan-in 32, of each row", fan_in(32) + ["rewire.per_row=true"], once
+    yield "fan-in 32, share 0.3", fan_in(32) + ["rewire.fraction=0.3"], once
     yield "fan-in 32, by gradient", fan_in(32) + ["rewire.growth=gradient"], once
-    for threshold in (0.01, 0.05):
-        settings = ["rewire.mode=threshold", f"rewire.threshold={threshold}"]
-        yield f"fan-in 32, threshold {threshold}", fan_in(32) + settings, once
-    for epoch in (1, 8):
-        cut = AUXILIARY[:1] + [f"auxiliary.cutoff_epoch={epoch}"] + AUXILIARY[2:]
-        yield f"fan-in 32 + auxiliary until epoch {epoch}", fan_in(32) + cut, once
-        yield f"fan-in 32, paper's start + auxiliary until epoch {epoch}", fan_in(32) + PAPER_START + cut, once
-    random = AUXILIARY[:2] + ["auxiliary.clusters=random"]
-    yield "fan-in 32, paper's start + auxiliary, random clusters", fan_in(32) + PAPER_START + random, once
+    yield "fan-in 32, threshold 0.05", fan_in(32) + ["rewire.mode=threshold", "rewire.threshold=0.05"], once
 
 
 def run(options, name, settings, seed):
