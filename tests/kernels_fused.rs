@@ -107,6 +107,12 @@ fn layers() -> Vec<Layer> {
         (block(301, 8, 5, 4, 33), 12),
         (block(4200, 0, 3, 4, 16), 5),
         (block(40, 0, 6, 1, 200), 9),
+        // The groups of the config, with a last one that is not whole, odd fan-ins and several parts.
+        (block(300, 8, 9, 8, 33), 20),
+        (block(21, 16, 16, 8, 16), 16),
+        (block(139, 32, 17, 16, 50), 40),
+        (block(75, 0, 33, 32, 7), 35),
+        (block(300, 64, 5, 64, 20), 11),
     ]);
     all.into_iter().enumerate().map(|(seed, shape)| Layer::new(shape, seed as u64)).collect()
 }

@@ -2,16 +2,20 @@
 //! `fan_in_feature_gradient`, `fan_in_update`, `bias_update` and `loss_sum` do one after the other.
 //!
 //! Each label's weights are read once and written once; its logits live in a row of B numbers and are gone before
-//! the next label. The features' gradient is gathered in a fixed number of partial sums, whatever the number of
-//! threads, and these are added in order.
+//! the next label. Labels that share a row of indices go together: the features that they look at are gathered once,
+//! and logits, gradients of weights and gradients of those features are three small dense products (`group_tiles`).
+//! The features' gradient is gathered in a fixed number of partial sums, whatever the number of threads, and these are
+//! added in order.
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::fan_in_dlogits::{Block, Loss, loss_row};
 use super::fan_in_update::RowScratch;
+use super::group_tiles::{GroupGradients, GroupLogits};
 use super::optimizer::{Rates, Rule, state_chunks, step_slices};
 use super::storage::{Rounding, Storage};
+use super::vector::Left;
 use super::{columns_of, index_words};
 use crate::device::{Access, Fused, TwinCall, words_of};
 
@@ -173,7 +177,11 @@ fn twin(call: &mut TwinCall<'_>) {
                 bias_second,
                 dx,
             };
-            pulp::Arch::new().dispatch(part)
+            if p.group == 1 {
+                pulp::Arch::new().dispatch(part)
+            } else {
+                pulp::Arch::new().dispatch(Groups(part))
+            }
         })
         .collect();
 
@@ -194,7 +202,6 @@ impl WithSimd for Part<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> f64 {
         let p = self.p;
-        let rule = Rule::from_constant(p.rule);
         let (fan_in, columns) = (p.fan_in as usize, p.columns as usize);
         let (x, _) = S::as_simd_f32s(self.x);
         let (dx, _) = S::as_mut_simd_f32s(self.dx);
@@ -204,8 +211,7 @@ impl WithSimd for Part<'_> {
         let start = room.as_ptr().align_offset(64).min(16);
         let row_values = &mut room[start..start + columns];
         let mut gradients = vec![0.0_f32; fan_in];
-        let [storage, moments] = [p.weights, p.moments].map(Storage::from_constant);
-        let (weight_words, moment_words) = (p.weight_words as usize, p.moment_words as usize);
+        let (storage, weight_words) = (Storage::from_constant(p.weights), p.weight_words as usize);
         let mut opened = vec![0.0_f32; if storage == Storage::F32 { 0 } else { fan_in }];
         let mut scratch = RowScratch::new(fan_in);
         let mut bias_gradients = vec![0.0_f32; self.bias.len()];
@@ -213,7 +219,7 @@ impl WithSimd for Part<'_> {
         let mut positives = &self.positives[self.positives.partition_point(|pair| pair[0] < first_label)..];
         let mut total = 0.0_f64;
         for (row, bias_gradient) in bias_gradients.iter_mut().enumerate() {
-            let stored = &mut self.weights[row * weight_words..][..weight_words];
+            let stored = &self.weights[row * weight_words..][..weight_words];
             let weights: &[f32] = if storage == Storage::F32 {
                 bytemuck::cast_slice(stored)
             } else {
@@ -227,35 +233,144 @@ impl WithSimd for Part<'_> {
 
             let (mine, later) = split_label(positives, first_label + row as u32);
             positives = later;
-            let z = &mut *row_values;
-            total += f64::from(if p.hinge == 1 {
-                loss_row::<true>(z, p.batch as usize, mine, p.scale)
-            } else {
-                loss_row::<false>(z, p.batch as usize, mine, p.scale)
-            });
+            total += p.loss(row_values, mine);
 
             let (g, _) = S::as_simd_f32s(row_values);
             gradients.fill(0.0);
-            let mut bias_sum = simd.splat_f32s(0.0);
-            for g in g {
-                bias_sum = simd.add_f32s(bias_sum, *g);
-            }
-            *bias_gradient = simd.reduce_sum_f32s(bias_sum);
+            *bias_gradient = sum(simd, g);
             backward(simd, x, dx, stride, weights, indices, g, &mut gradients);
 
-            let state = |number: usize| {
-                if rule.states() >= number { row * moment_words..(row + 1) * moment_words } else { 0..0 }
-            };
-            let stored = [stored, &mut self.first[state(1)], &mut self.second[state(2)]];
-            let random = (p.rounding, first_label + row as u32);
-            scratch.step(rule, &p.rates, [storage, moments], random, stored, &gradients);
+            step_label(
+                p,
+                &mut scratch,
+                row,
+                first_label,
+                [self.weights, self.first, self.second],
+                &gradients,
+            );
         }
-        if p.train_bias == 1 {
-            let rates = p.rates.without_decay();
-            step_slices(rule, &rates, self.bias, &bias_gradients, self.bias_first, self.bias_second);
-        }
+        p.step_bias(self.bias, &bias_gradients, [self.bias_first, self.bias_second]);
         total
     }
+}
+
+/// A part whose labels share rows of indices.
+struct Groups<'a>(Part<'a>);
+
+impl WithSimd for Groups<'_> {
+    /// Sum of the losses of the part's labels.
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f64 {
+        let Self(part) = self;
+        let p = part.p;
+        let (fan_in, columns, group) = (p.fan_in as usize, p.columns as usize, p.group as usize);
+        let (storage, weight_words) = (Storage::from_constant(p.weights), p.weight_words as usize);
+        let mut tile = GroupLogits::new(fan_in, columns, group);
+        let mut gradients = GroupGradients::new::<S>(fan_in, columns, group);
+        let mut opened = vec![0.0_f32; if storage == Storage::F32 { 0 } else { group * fan_in }];
+        let mut scratch = RowScratch::new(fan_in);
+        let mut bias_gradients = vec![0.0_f32; part.bias.len()];
+        let first_label = p.first_label + part.first_row as u32;
+        let mut positives = &part.positives[part.positives.partition_point(|pair| pair[0] < first_label)..];
+        let mut total = 0.0_f64;
+        for first in (0..part.bias.len()).step_by(group) {
+            let bias = &part.bias[first..part.bias.len().min(first + group)];
+            let labels = bias.len();
+            let stored = &part.weights[first * weight_words..][..labels * weight_words];
+            let weights = open_group(storage, stored, weight_words, fan_in, &mut opened);
+            let index_row = (part.first_row + first) / group;
+            let indices = &part.indices[index_row * p.index_words as usize * 2..][..fan_in];
+            tile.compute(simd, part.x, indices, weights, bias);
+            for member in 0..labels {
+                let (mine, later) = split_label(positives, first_label + (first + member) as u32);
+                positives = later;
+                let row = tile.row(member);
+                total += p.loss(row, mine);
+                bias_gradients[first + member] = sum(simd, S::as_simd_f32s(row).0);
+            }
+            gradients.compute(simd, &tile, labels, indices, weights, part.dx);
+            for member in 0..labels {
+                let stored = [&mut *part.weights, &mut *part.first, &mut *part.second];
+                let gradients = gradients.of_weights(member, fan_in);
+                step_label(p, &mut scratch, first + member, first_label, stored, gradients);
+            }
+        }
+        p.step_bias(part.bias, &bias_gradients, [part.bias_first, part.bias_second]);
+        total
+    }
+}
+
+/// The weights of a group, in place or, where they are stored narrow, in `opened`.
+#[inline(always)]
+pub(super) fn open_group<'a>(
+    storage: Storage,
+    stored: &'a [u32],
+    weight_words: usize,
+    fan_in: usize,
+    opened: &'a mut [f32],
+) -> Left<'a> {
+    if storage == Storage::F32 {
+        return Left { numbers: bytemuck::cast_slice(stored), stride: weight_words, transposed: false };
+    }
+    for (stored, opened) in stored.chunks_exact(weight_words).zip(opened.chunks_exact_mut(fan_in)) {
+        storage.decode_row(stored, opened);
+    }
+    Left { numbers: opened, stride: fan_in, transposed: false }
+}
+
+impl Params {
+    /// [`loss_row`] of a label.
+    #[inline(always)]
+    fn loss(&self, z: &mut [f32], positives: &[[u32; 2]]) -> f64 {
+        f64::from(if self.hinge == 1 {
+            loss_row::<true>(z, self.batch as usize, positives, self.scale)
+        } else {
+            loss_row::<false>(z, self.batch as usize, positives, self.scale)
+        })
+    }
+
+    /// The optimizer step of the biases, if they are trained.
+    #[inline(always)]
+    fn step_bias(&self, bias: &mut [f32], gradients: &[f32], [first, second]: [&mut [f32]; 2]) {
+        if self.train_bias == 1 {
+            let rates = self.rates.without_decay();
+            step_slices(Rule::from_constant(self.rule), &rates, bias, gradients, first, second);
+        }
+    }
+}
+
+/// The optimizer step of the weights of a part's label `row`; `first_label` is the part's first.
+#[inline(always)]
+fn step_label(
+    p: &Params,
+    scratch: &mut RowScratch,
+    row: usize,
+    first_label: u32,
+    [weights, first, second]: [&mut [u32]; 3],
+    gradients: &[f32],
+) {
+    let rule = Rule::from_constant(p.rule);
+    let (weight_words, moment_words) = (p.weight_words as usize, p.moment_words as usize);
+    let state = |number: usize| {
+        if rule.states() >= number { row * moment_words..(row + 1) * moment_words } else { 0..0 }
+    };
+    let stored =
+        [&mut weights[row * weight_words..][..weight_words], &mut first[state(1)], &mut second[state(2)]];
+    let storage = [p.weights, p.moments].map(Storage::from_constant);
+    let random = (p.rounding, first_label + row as u32);
+    scratch.step(rule, &p.rates, storage, random, stored, gradients);
+}
+
+/// The sum of all lanes.
+#[inline(always)]
+fn sum<S: Simd>(simd: S, numbers: &[S::f32s]) -> f32 {
+    let mut sum = simd.splat_f32s(0.0);
+    for number in numbers {
+        sum = simd.add_f32s(sum, *number);
+    }
+    simd.reduce_sum_f32s(sum)
 }
 
 /// The pairs of `label` at the front of `positives`, whose labels are not below it, and those after them. Most labels

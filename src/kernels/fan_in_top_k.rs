@@ -4,7 +4,8 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::fan_in_dlogits::Block;
-use super::fan_in_sweep::logits;
+use super::fan_in_sweep::{logits, open_group};
+use super::group_tiles::GroupLogits;
 use super::storage::Storage;
 use super::top_k_list::{BestLists, SEGMENT, constants};
 use super::{columns_of, index_words, workgroups};
@@ -111,7 +112,7 @@ fn twin(call: &mut TwinCall<'_>) {
     let labels = &mut call.write::<u32>(7)[..p.segments as usize * area];
     let tasks = scores.par_chunks_mut(area).zip(labels.par_chunks_mut(area)).enumerate();
     tasks.for_each(|(segment, (scores, labels))| {
-        pulp::Arch::new().dispatch(Segment {
+        let segment = Segment {
             p: &p,
             k,
             storage,
@@ -124,8 +125,21 @@ fn twin(call: &mut TwinCall<'_>) {
             filter_labels,
             scores,
             labels,
-        });
+        };
+        if p.group == 1 {
+            pulp::Arch::new().dispatch(segment);
+        } else {
+            pulp::Arch::new().dispatch(Groups(segment));
+        }
     });
+}
+
+impl Segment<'_> {
+    /// Its rows of the block.
+    fn rows(&self) -> std::ops::Range<usize> {
+        let first = self.segment * self.p.segment as usize;
+        first..(first + self.p.segment as usize).min(self.p.rows as usize)
+    }
 }
 
 impl WithSimd for Segment<'_> {
@@ -135,19 +149,51 @@ impl WithSimd for Segment<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let (p, k) = (self.p, self.k);
         let (fan_in, columns) = (p.fan_in as usize, p.columns as usize);
+        let rows = self.rows();
         let (x, _) = S::as_simd_f32s(self.x);
         let filter = [self.filter_offsets, self.filter_labels];
         let mut lists = BestLists::new(k, p.batch as usize, columns, filter, self.scores, self.labels);
         let mut row_values = vec![0.0_f32; columns];
         let mut weights = vec![0.0_f32; fan_in];
         let words = p.weight_words as usize;
-        let first = self.segment * p.segment as usize;
-        for row in first..(first + p.segment as usize).min(p.rows as usize) {
+        for row in rows {
             self.storage.decode_row(&self.weights[row * words..][..words], &mut weights);
             let indices = &self.indices[row / p.group as usize * p.index_words as usize * 2..][..fan_in];
             let (z, _) = S::as_mut_simd_f32s(&mut row_values);
             logits(simd, x, columns / S::F32_LANES, &weights, indices, self.bias[row], z);
             lists.offer(p.first_label + row as u32, &row_values);
+        }
+    }
+}
+
+/// A segment whose labels share rows of indices: the features of a row are gathered once, see `group_tiles`.
+struct Groups<'a>(Segment<'a>);
+
+impl WithSimd for Groups<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self(segment) = self;
+        let (p, k, rows) = (segment.p, segment.k, segment.rows());
+        let (fan_in, columns, group) = (p.fan_in as usize, p.columns as usize, p.group as usize);
+        let filter = [segment.filter_offsets, segment.filter_labels];
+        let mut lists = BestLists::new(k, p.batch as usize, columns, filter, segment.scores, segment.labels);
+        let mut tile = GroupLogits::new(fan_in, columns, group);
+        let mut opened = vec![0.0_f32; group * fan_in];
+        let words = p.weight_words as usize;
+        let mut first = rows.start;
+        while first < rows.end {
+            // A segment may begin or end within a group.
+            let end = rows.end.min((first / group + 1) * group);
+            let stored = &segment.weights[first * words..end * words];
+            let weights = open_group(segment.storage, stored, words, fan_in, &mut opened);
+            let indices = &segment.indices[first / group * p.index_words as usize * 2..][..fan_in];
+            tile.compute(simd, segment.x, indices, weights, &segment.bias[first..end]);
+            for row in first..end {
+                lists.offer(p.first_label + row as u32, tile.row(row - first));
+            }
+            first = end;
         }
     }
 }

@@ -31,6 +31,7 @@ pub mod fan_in_feature_gradient;
 pub mod fan_in_sweep;
 pub mod fan_in_top_k;
 pub mod fan_in_update;
+mod group_tiles;
 pub mod inverted_index;
 pub mod label_loss;
 pub mod layer_norm;

@@ -1,0 +1,193 @@
+//! Labels that share a row of indices, on the CPU: what they look at is gathered once, and the rest is small dense
+//! products. The group's part of the twins `fan_in_sweep` and `fan_in_top_k`.
+
+use pulp::Simd;
+
+use super::vector::{Left, product};
+
+/// Side of the squares in which a matrix is turned.
+const SQUARE: usize = 8;
+
+/// Numbers from a cache line on, as all buffers are.
+struct Lines {
+    room: Vec<f32>,
+    start: usize,
+    len: usize,
+}
+
+impl Lines {
+    fn new(len: usize) -> Self {
+        let room = vec![0.0; len + 16];
+        let start = room.as_ptr().align_offset(64).min(16);
+        Self { room, start, len }
+    }
+
+    #[inline(always)]
+    fn numbers(&self) -> &[f32] {
+        &self.room[self.start..][..self.len]
+    }
+
+    #[inline(always)]
+    fn numbers_mut(&mut self) -> &mut [f32] {
+        &mut self.room[self.start..][..self.len]
+    }
+}
+
+/// The features that a group looks at and its logits.
+pub(super) struct GroupLogits {
+    fan_in: usize,
+    columns: usize,
+    /// [F, columns].
+    x: Lines,
+    /// Logits, which the caller may turn into their gradients. [G, columns]
+    z: Lines,
+}
+
+impl GroupLogits {
+    /// Room for groups of up to `group` labels.
+    pub(super) fn new(fan_in: usize, columns: usize, group: usize) -> Self {
+        Self { fan_in, columns, x: Lines::new(fan_in * columns), z: Lines::new(group * columns) }
+    }
+
+    /// Gathers the features in `indices` out of `x` [D, columns] and computes the logits of as many labels as there are
+    /// biases. `weights` has a row a label, not transposed.
+    #[inline(always)]
+    pub(super) fn compute<S: Simd>(
+        &mut self,
+        simd: S,
+        x: &[f32],
+        indices: &[u16],
+        weights: Left<'_>,
+        bias: &[f32],
+    ) {
+        let (columns, stride) = (self.columns, self.columns / S::F32_LANES);
+        for (gathered, index) in self.x.numbers_mut().chunks_exact_mut(columns).zip(indices) {
+            gathered.copy_from_slice(&x[usize::from(*index) * columns..][..columns]);
+        }
+        let z = self.z.numbers_mut();
+        z.chunks_exact_mut(columns).zip(bias).for_each(|(z, bias)| z.fill(*bias));
+        let ((z, _), (x, _)) = (S::as_mut_simd_f32s(z), S::as_simd_f32s(self.x.numbers()));
+        product(simd, [bias.len(), stride, self.fan_in], weights, (x, stride), (z, stride), true);
+    }
+
+    /// The logits of the group's label `member`, or what the caller made of them. \[columns\]
+    #[inline(always)]
+    pub(super) fn row(&mut self, member: usize) -> &mut [f32] {
+        &mut self.z.numbers_mut()[member * self.columns..][..self.columns]
+    }
+}
+
+/// Room for the backward pass of a group.
+pub(super) struct GroupGradients {
+    /// Gradient of the gathered features, [F, columns].
+    dx: Lines,
+    /// Gradients of the logits, [columns, labels]: labels side by side, so that they fill vectors.
+    turned: Lines,
+    /// Gradients of the weights, [F, labels].
+    by_slot: Lines,
+    /// Gradients of the weights, [G, F].
+    weights: Vec<f32>,
+    /// Labels in `turned` and `by_slot`: whole vectors.
+    width: usize,
+}
+
+impl GroupGradients {
+    /// Room for groups of up to `group` labels.
+    pub(super) fn new<S: Simd>(fan_in: usize, columns: usize, group: usize) -> Self {
+        let width = group.next_multiple_of(S::F32_LANES);
+        Self {
+            dx: Lines::new(fan_in * columns),
+            turned: Lines::new(columns * width),
+            by_slot: Lines::new(fan_in * width),
+            weights: vec![0.0; group * fan_in],
+            width,
+        }
+    }
+
+    /// From the gradients of the logits of `labels` labels, which lie where their logits lay: the gradients of the
+    /// weights, and that of the features added to `dx` [D, columns] at `indices`.
+    #[inline(always)]
+    pub(super) fn compute<S: Simd>(
+        &mut self,
+        simd: S,
+        of: &GroupLogits,
+        labels: usize,
+        indices: &[u16],
+        weights: Left<'_>,
+        dx: &mut [f32],
+    ) {
+        let (fan_in, columns, lanes) = (of.fan_in, of.columns, S::F32_LANES);
+        // Every slot's gradients are a sum over the samples: with labels side by side none is a sum over lanes.
+        turn((of.z.numbers(), columns), [labels, columns], (self.turned.numbers_mut(), self.width));
+        let (turned, _) = S::as_simd_f32s(self.turned.numbers());
+        let (by_slot, _) = S::as_mut_simd_f32s(self.by_slot.numbers_mut());
+        let x = Left { numbers: of.x.numbers(), stride: columns, transposed: false };
+        let (vectors, stride) = (labels.div_ceil(lanes), self.width / lanes);
+        product(simd, [fan_in, vectors, columns], x, (turned, stride), (by_slot, stride), false);
+        turn((self.by_slot.numbers(), self.width), [fan_in, labels], (&mut self.weights, fan_in));
+
+        let stride = columns / lanes;
+        let (g, _) = S::as_simd_f32s(of.z.numbers());
+        let (gathered, _) = S::as_mut_simd_f32s(self.dx.numbers_mut());
+        let weights = Left { transposed: true, ..weights };
+        product(simd, [fan_in, stride, labels], weights, (g, stride), (gathered, stride), false);
+        for (gathered, index) in self.dx.numbers().chunks_exact(columns).zip(indices) {
+            let dx = &mut dx[usize::from(*index) * columns..][..columns];
+            dx.iter_mut().zip(gathered).for_each(|(dx, gathered)| *dx += gathered);
+        }
+    }
+
+    /// The gradients of the weights of the group's label `member`. \[F\]
+    #[inline(always)]
+    pub(super) fn of_weights(&self, member: usize, fan_in: usize) -> &[f32] {
+        &self.weights[member * fan_in..][..fan_in]
+    }
+}
+
+/// to[c, r] = from[r, c]. Rows begin `from_stride` and `to_stride` numbers apart.
+#[inline(always)]
+fn turn(
+    (from, from_stride): (&[f32], usize),
+    [rows, columns]: [usize; 2],
+    (to, to_stride): (&mut [f32], usize),
+) {
+    let whole = [rows, columns].map(|side| side / SQUARE * SQUARE);
+    for row in (0..whole[0]).step_by(SQUARE) {
+        for column in (0..whole[1]).step_by(SQUARE) {
+            let square: [[f32; SQUARE]; SQUARE] = std::array::from_fn(|r| {
+                let row = &from[(row + r) * from_stride + column..];
+                *row.first_chunk().expect("a square lies within its matrix")
+            });
+            for c in 0..SQUARE {
+                let turned: [f32; SQUARE] = std::array::from_fn(|r| square[r][c]);
+                to[(column + c) * to_stride + row..][..SQUARE].copy_from_slice(&turned);
+            }
+        }
+    }
+    for row in 0..rows {
+        let rest = if row < whole[0] { whole[1] } else { 0 };
+        for column in rest..columns {
+            to[column * to_stride + row] = from[row * from_stride + column];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::turn;
+
+    #[test]
+    fn every_number_comes_to_the_other_side_of_the_diagonal() {
+        for [rows, columns] in [[1, 1], [8, 8], [3, 20], [20, 3], [17, 33], [32, 64]] {
+            let (from_stride, to_stride) = (columns + 2, rows + 1);
+            let from: Vec<f32> = (0..rows * from_stride).map(|i| i as f32).collect();
+            let mut to = vec![-1.0; columns * to_stride];
+            turn((&from, from_stride), [rows, columns], (&mut to, to_stride));
+            for (place, got) in to.iter().enumerate() {
+                let (column, row) = (place / to_stride, place % to_stride);
+                let truth = if row < rows { (row * from_stride + column) as f32 } else { -1.0 };
+                assert_eq!(*got, truth, "{rows} x {columns}, row {row}, column {column}");
+            }
+        }
+    }
+}
