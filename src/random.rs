@@ -24,6 +24,8 @@ pub enum Purpose {
     Clusters = 7,
     /// Stochastic rounding of narrow storage.
     Rounding = 8,
+    /// Which labels share their features.
+    Grouping = 9,
 }
 
 /// Ten rounds of Philox4x32 on `counter` with `key`.

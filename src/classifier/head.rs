@@ -59,6 +59,15 @@ impl Head {
         }
     }
 
+    /// Consecutive rows that share a row of indices; 1 where none do.
+    #[must_use]
+    pub fn group(&self) -> usize {
+        match self {
+            Self::FanIn(layer) => layer.options.group,
+            Self::Dense(_) => 1,
+        }
+    }
+
     /// Labels of the largest block.
     pub(super) fn largest_block(&self) -> usize {
         match self {

@@ -3,6 +3,9 @@
 use super::{Config, EncoderKind, Freeze, FreezeName, HeadKind};
 use crate::error::{Error, Result};
 
+/// Labels that may share a row of indices.
+const GROUPS: [usize; 5] = [1, 8, 16, 32, 64];
+
 impl Config {
     /// Width of the intermediate layer; none: the classifier sees the encoder's features.
     #[must_use]
@@ -36,8 +39,9 @@ impl Config {
         Err(Error::config("classifier.fan_in", format!("{fan_in} is more than the {seen}")))
     }
 
-    /// Checks intermediate layer and auxiliary objective.
+    /// Checks groups of labels, intermediate layer and auxiliary objective.
     pub(super) fn check_heads(&self) -> Result<()> {
+        self.check_groups()?;
         if self.classifier.head == HeadKind::Bottleneck && self.intermediate.width > 0 {
             let message = "leave it at 0 with classifier.head = \"bottleneck\", whose intermediate layer is as wide as \
                            classifier.fan_in";
@@ -70,6 +74,24 @@ impl Config {
             let message =
                 "an auxiliary objective trains the encoder, but this one is not trained; set it to 0";
             return Err(Error::config("auxiliary.weight", message));
+        }
+        Ok(())
+    }
+
+    fn check_groups(&self) -> Result<()> {
+        let group = self.classifier.group;
+        if !GROUPS.contains(&group) {
+            let message = format!("must be 1, 8, 16, 32 or 64, is {group}");
+            return Err(Error::config("classifier.group", message));
+        }
+        if group > 1 && self.classifier.head != HeadKind::FanIn {
+            let message =
+                "only labels of the fan_in head share their features; leave it at 1 with another head";
+            return Err(Error::config("classifier.group", message));
+        }
+        if group > 1 && self.classifier.grouping.is_empty() {
+            let message = "must be frequency, random, text or a file of clusters, is empty";
+            return Err(Error::config("classifier.grouping", message));
         }
         Ok(())
     }

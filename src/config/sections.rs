@@ -183,7 +183,7 @@ sections! {
     Data { path: String, format: Format, text: Text, augment: bool, max_tokens: usize, cache: String }
     /// `[classifier]`.
     Classifier {
-        head: HeadKind, fan_in: usize, weights: Storage, moments: Storage, loss: Loss, reduction: Reduction, bias: bool,
+        head: HeadKind, fan_in: usize, group: usize, grouping: String, weights: Storage, moments: Storage, loss: Loss, reduction: Reduction, bias: bool,
         init_scale: f64, bias_init: BiasInit,
     }
     /// `[intermediate]`.

@@ -1,6 +1,7 @@
 //! Ranking a split and scoring the ranking.
 
 use super::model::Model;
+use super::row_order::RankedLabels;
 use crate::classifier::Ranker;
 use crate::config::Config;
 use crate::data::{Batch, Dataset, Split, label_frequencies};
@@ -74,7 +75,7 @@ pub fn judge(
     let documents: Vec<u32> = (0..split.len() as u32).collect();
     let mut waiting = None;
     let mut done = 0;
-    let mut score = |documents: &[u32], ranked: crate::classifier::Ranked| -> Result<()> {
+    let mut score = |documents: &[u32], ranked: RankedLabels<'_>| -> Result<()> {
         for (document, list) in documents.iter().zip(ranked.collect(device)?) {
             let labels: Vec<u32> = list.into_iter().map(|(label, _)| label).collect();
             ranking.add(&labels, split.labels(*document as usize));

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::model::Model;
+use super::model_folder::{LABEL_OF_ROW, read_row_order};
 use super::selection::Selection;
 use super::stored::{Content, tensors};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::files::{TensorFile, TensorSpec, write_tensors};
+use crate::files::{Dtype, TensorFile, TensorSpec, write_tensors};
 
 /// The numbers of a run that are not tensors.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -37,14 +38,21 @@ const KEY: &str = "progress";
 /// Writes a checkpoint beside the one that is there and puts it in its place.
 pub(super) fn save(path: &Path, device: &Device, model: &Model, progress: &Progress) -> Result<()> {
     let stored = tensors(model, Content::Checkpoint);
-    let specs: Vec<TensorSpec> = stored.iter().map(|tensor| tensor.spec.clone()).collect();
+    let mut specs: Vec<TensorSpec> = stored.iter().map(|tensor| tensor.spec.clone()).collect();
+    let labels = model.row_order.as_ref().map_or(&[][..], |order| order.label_of_row());
+    if model.row_order.is_some() {
+        specs.push(TensorSpec::new(LABEL_OF_ROW, Dtype::U32, vec![labels.len()]));
+    }
     let text = serde_json::to_string(progress).unwrap_or_default();
     let metadata = BTreeMap::from([(KEY.to_owned(), text)]);
-    write_tensors(path, &metadata, &specs, &mut |i, out| stored[i].write(device, path, out))
+    write_tensors(path, &metadata, &specs, &mut |i, out| match stored.get(i) {
+        Some(tensor) => tensor.write(device, path, out),
+        None => out.write_all(bytemuck::cast_slice(labels)).map_err(Error::io("writing", path)),
+    })
 }
 
 /// Reads a checkpoint into the model.
-pub(super) fn load(path: &Path, device: &Device, model: &Model, data: &str) -> Result<Progress> {
+pub(super) fn load(path: &Path, device: &Device, model: &mut Model, data: &str) -> Result<Progress> {
     let anew = |error| match error {
         Error::Artefact { path, message } => {
             Error::Artefact { path, message: message + ", or start anew with --fresh" }
@@ -68,6 +76,7 @@ pub(super) fn load(path: &Path, device: &Device, model: &Model, data: &str) -> R
     for tensor in tensors(model, Content::Checkpoint) {
         tensor.load(device, &file, path)?;
     }
+    model.row_order = read_row_order(&file, path, &model.classifier)?;
     model.classifier.loaded(device)?;
     Ok(progress)
 }

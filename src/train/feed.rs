@@ -1,5 +1,6 @@
 //! A batch on its way to the device: all inputs of a step in one buffer, filled by one copy.
 
+use super::row_order::RowOrder;
 use crate::classifier::Positives;
 use crate::data::{Batch, Split, max_sizes};
 use crate::device::{Buffer, Device, Recording, SLICE_ALIGNMENT, Slice};
@@ -87,7 +88,7 @@ pub struct Fed {
     pub positives: Positives,
     /// For the auxiliary head's training step, if the batch was given clusters.
     pub cluster_positives: Option<Positives>,
-    /// [B + 1] u32 and the labels that ranking leaves out.
+    /// [B + 1] u32 and the rows of the classifier that ranking leaves out.
     pub filter: [Slice; 2],
 }
 
@@ -117,17 +118,33 @@ impl Feed {
         Ok(Self { buffer: device.allocate("batch inputs", bytes)? })
     }
 
-    /// Records the copy of `batch`; `filter` gives the labels that ranking leaves out of each document's list.
+    /// Records the copy of `batch`; `filter` gives the labels that ranking leaves out of each document's list. Label l is
+    /// row l of the classifier.
     pub fn record(
         &self,
         recording: &mut Recording,
         batch: &Batch,
         filter: &dyn Fn(usize) -> Vec<u32>,
     ) -> Fed {
+        self.record_in_order(recording, batch, filter, None)
+    }
+
+    /// [`Feed::record`] for a classifier whose rows are in this order: positives and filters name its rows.
+    pub fn record_in_order(
+        &self,
+        recording: &mut Recording,
+        batch: &Batch,
+        filter: &dyn Fn(usize) -> Vec<u32>,
+        order: Option<&RowOrder>,
+    ) -> Fed {
         let mut filter_offsets = vec![0_u32];
         let mut filter_labels = Vec::new();
         for document in &batch.documents {
-            filter_labels.extend(filter(*document as usize));
+            let labels = filter(*document as usize);
+            match order {
+                Some(order) => filter_labels.extend(labels.into_iter().filter_map(|l| order.row_of(l))),
+                None => filter_labels.extend(labels),
+            }
             filter_offsets.push(filter_labels.len() as u32);
         }
         let mut bytes = Vec::new();
@@ -160,7 +177,10 @@ impl Feed {
             .collect();
         let mut pairs =
             |pairs: &[[u32; 2]]| Positives { count: pairs.len(), pairs: place(pairs.as_flattened()) };
-        let positives = pairs(&batch.positives);
+        let positives = match order {
+            Some(order) => pairs(&order.rows_of_pairs(&batch.positives)),
+            None => pairs(&batch.positives),
+        };
         let cluster_positives = batch.cluster_positives.as_deref().map(pairs);
         let filter = [place(&filter_offsets), place(&filter_labels)];
         recording.upload(&self.buffer, 0, bytes);

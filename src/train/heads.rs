@@ -99,8 +99,8 @@ fn fan_in_options(config: &Config, sizes: ModelSizes, features: usize) -> FanInO
     FanInOptions {
         labels: sizes.labels,
         features,
-        fan_in: config.classifier.fan_in,
-        group: 1,
+        fan_in: c.fan_in,
+        group: c.group,
         max_batch: sizes.train_batch.max(1),
         rule: config.optimizer.classifier.optimizer(1).rule,
         precision: Precision { weights: c.weights, moments: c.moments },

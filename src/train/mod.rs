@@ -7,11 +7,13 @@ mod checkpoint;
 mod dry_run;
 mod encoder_source;
 mod feed;
+mod grouping;
 mod heads;
 mod model;
 mod model_folder;
 mod parameter_counts;
 mod plan;
+mod row_order;
 mod run_folder;
 mod schedules;
 mod selection;
@@ -29,12 +31,14 @@ pub use dry_run::{
 };
 pub use encoder_source::{EncoderSource, special_tokens};
 pub use feed::{Fed, Feed, FeedSizes};
+pub use grouping::row_order;
 pub use model::{
     AuxiliarySizes, EncoderSizes, Model, ModelSizes, StepLosses, StepOutcome, TrainedBatch, micro_batch,
 };
 pub use model_folder::{LoadedModel, ModelInfo, load_model};
 pub use parameter_counts::{ParameterCounts, parameter_counts};
 pub use plan::{Plan, Purpose, megabytes, process_peak, sizes_without_data};
+pub use row_order::{RankedLabels, RowOrder};
 pub use run_folder::{RunFolder, Start};
 pub use schedules::Schedules;
 pub use sizes::{check_run, model_sizes};

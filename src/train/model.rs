@@ -2,10 +2,11 @@
 
 use super::feed::{Fed, Feed, FeedSizes};
 use super::heads::Heads;
+use super::row_order::{RankedLabels, RowOrder};
 use super::schedules::Schedules;
 use crate::classifier::{
-    Dense, GrowthBatch, GrowthWorkspace, Head, Loss, Positives, Prune, Ranked, Ranker, Regrow, RewireCounts,
-    Step, StepScale, WORKSPACE_BYTES,
+    Dense, GrowthBatch, GrowthWorkspace, Head, Loss, Positives, Prune, Ranker, Regrow, RewireCounts, Step,
+    StepScale, WORKSPACE_BYTES,
 };
 use crate::config::{Config, EncoderInit, EncoderKind, Normalisation, Reduction, RewireGrowth, RewireMode};
 use crate::data::Batch;
@@ -80,6 +81,8 @@ pub struct Model {
     pub classifier: Head,
     /// From features to clusters of labels, in training.
     pub auxiliary: Option<Dense>,
+    /// Which label each row of the classifier is; none: row l is label l.
+    pub row_order: Option<RowOrder>,
     /// Documents that the encoder takes at once.
     pub micro_batch: usize,
     feed: Feed,
@@ -192,6 +195,7 @@ impl Model {
             heads_kernels: heads.chosen_kernels,
             growth,
             encoder,
+            row_order: None,
             micro_batch: micro_batch(config),
             feed: Feed::new(device, FeedSizes { cluster_positives, ..sizes.feed }, feature_width)?,
             x: device.allocate("features", bytes)?,
@@ -229,7 +233,7 @@ impl Model {
     ) -> Result<StepOutcome> {
         let mut recording = Recording::new();
         let recording = &mut recording;
-        let fed = self.feed.record(recording, batch, &|_| Vec::new());
+        let fed = self.feed.record_in_order(recording, batch, &|_| Vec::new(), self.row_order.as_ref());
         let (documents, features) = (batch.len(), self.encoder.features());
         let (x, dx) = (self.columns(&self.x, documents), self.columns(&self.dx, documents));
         let dropout = Dropout {
@@ -354,9 +358,10 @@ impl Model {
         ranker: &Ranker,
         batch: &Batch,
         filter: &dyn Fn(usize) -> Vec<u32>,
-    ) -> Result<Ranked> {
+    ) -> Result<RankedLabels<'_>> {
         let mut recording = Recording::new();
-        let Fed { tokens, filter, .. } = self.feed.record(&mut recording, batch, filter);
+        let order = self.row_order.as_ref();
+        let Fed { tokens, filter, .. } = self.feed.record_in_order(&mut recording, batch, filter, order);
         let x = self.columns(&self.x, batch.len());
         let pooled = self.encoder.forward(&mut recording, &tokens, None);
         let features = self.encoder.features();
@@ -368,7 +373,7 @@ impl Model {
         let filter = filter.each_ref();
         let ranked = ranker.record(&mut recording, &self.classifier, batch.len(), &seen, filter);
         device.submit(recording)?;
-        Ok(ranked)
+        Ok(RankedLabels { ranked, order })
     }
 }
 

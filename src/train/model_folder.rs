@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::encoder_source::{check_tokenizer, special_tokens};
 use super::feed::FeedSizes;
 use super::model::{EncoderSizes, Model, ModelSizes};
+use super::row_order::RowOrder;
 use super::stored::{Content, tensors};
-use crate::classifier::{FanIn, FanInOptions};
+use crate::classifier::{FanIn, FanInOptions, Head};
 use crate::config::{Config, IntermediateActivation};
 use crate::data::{LabelMap, Tokenizer};
 use crate::device::Device;
@@ -18,6 +19,10 @@ use crate::files::{Dtype, TensorFile, TensorSpec, write_atomically, write_tensor
 
 /// File with the tensors.
 pub(super) const MODEL_FILE: &str = "model.safetensors";
+/// Tensor with the label of each row of the classifier, where labels share rows of indices. \[L\] u32
+pub(super) const LABEL_OF_ROW: &str = "classifier.label_of_row";
+/// Tensor with the training documents of each label. \[L\] u32
+const TRAIN_FREQUENCY: &str = "labels.train_frequency";
 
 /// What belongs to a model besides its tensors.
 #[derive(Clone)]
@@ -62,8 +67,15 @@ struct ClassifierDescription {
     labels: usize,
     /// Connections of a label; all features where there are no indices.
     fan_in: usize,
+    /// Consecutive rows that share a row of indices.
+    #[serde(default = "one")]
+    group: usize,
     /// What it sees: the features of the encoder, or the outputs of the intermediate layer.
     features: usize,
+}
+
+fn one() -> usize {
+    1
 }
 
 #[derive(Serialize, Deserialize)]
@@ -87,6 +99,7 @@ pub(super) fn write_description(folder: &Path, model: &Model, info: &ModelInfo) 
         classifier: ClassifierDescription {
             labels: info.labels.len(),
             fan_in: model.classifier.connections(),
+            group: model.classifier.group(),
             features: model.classifier.features(),
         },
         tokenizer: TokenizerDescription {
@@ -112,12 +125,18 @@ pub(super) fn write_weights(folder: &Path, device: &Device, model: &Model, info:
     let path = folder.join(MODEL_FILE);
     let stored = tensors(model, Content::Model);
     let mut specs: Vec<TensorSpec> = stored.iter().map(|tensor| tensor.spec.clone()).collect();
-    specs.push(TensorSpec::new("labels.train_frequency", Dtype::U32, vec![info.labels.len()]));
+    let mut of_labels = vec![(TRAIN_FREQUENCY, &info.train_frequency[..])];
+    if let Some(order) = &model.row_order {
+        of_labels.push((LABEL_OF_ROW, order.label_of_row()));
+    }
+    let of_label = |(name, numbers): &(&str, &[u32])| TensorSpec::new(*name, Dtype::U32, vec![numbers.len()]);
+    specs.extend(of_labels.iter().map(of_label));
     let metadata = BTreeMap::from([("format".to_owned(), FORMAT.to_owned())]);
     write_tensors(&path, &metadata, &specs, &mut |i, out| match stored.get(i) {
         Some(tensor) => tensor.write(device, &path, out),
         None => {
-            out.write_all(bytemuck::cast_slice(&info.train_frequency)).map_err(Error::io("writing", &path))
+            let (_, numbers) = of_labels[i - stored.len()];
+            out.write_all(bytemuck::cast_slice(numbers)).map_err(Error::io("writing", &path))
         }
     })
 }
@@ -204,14 +223,15 @@ pub fn load_model(
         max_block_rows: 0,
     };
     // Ranking needs no states: without them a model takes a third of the memory of its training.
-    let model = Model::allocate(device, &without_states(&config), sizes)?;
+    let mut model = Model::allocate(device, &without_states(&config), sizes)?;
     for tensor in tensors(&model, Content::Model) {
         tensor.load(device, &file, &folder.join(MODEL_FILE))?;
     }
     if let Some(layer) = model.classifier.fan_in() {
         check_indices(&file, folder, layer)?;
     }
-    let train_frequency = file.u32s("labels.train_frequency", &[labels.len()])?;
+    model.row_order = read_row_order(&file, &folder.join(MODEL_FILE), &model.classifier)?;
+    let train_frequency = file.u32s(TRAIN_FREQUENCY, &[labels.len()])?;
     let info = ModelInfo {
         config,
         tokenizer: tokenizer.json().to_owned(),
@@ -223,10 +243,21 @@ pub fn load_model(
     Ok(LoadedModel { model, info, tokenizer })
 }
 
+/// The order of the rows, from a model or a checkpoint; none where every label has a row of indices for itself.
+pub(super) fn read_row_order(file: &TensorFile, path: &Path, classifier: &Head) -> Result<Option<RowOrder>> {
+    if classifier.group() == 1 {
+        return Ok(None);
+    }
+    let label_of_row = file.u32s(LABEL_OF_ROW, &[classifier.labels()])?;
+    RowOrder::new(label_of_row)
+        .map(Some)
+        .map_err(|error| Error::artefact(path, format!("tensor {LABEL_OF_ROW}: {error}")))
+}
+
 /// Kernels trust indices; a file from elsewhere may hold any.
 fn check_indices(file: &TensorFile, folder: &Path, layer: &FanIn) -> Result<()> {
-    let FanInOptions { labels, fan_in, features, .. } = layer.options;
-    let indices = file.u16s("classifier.indices", &[labels, fan_in])?;
+    let FanInOptions { labels, fan_in, group, features, .. } = layer.options;
+    let indices = file.u16s("classifier.indices", &[labels.div_ceil(group), fan_in])?;
     match indices.iter().find(|index| usize::from(**index) >= features) {
         Some(index) => Err(Error::artefact(
             folder.join(MODEL_FILE),

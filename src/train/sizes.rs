@@ -4,6 +4,7 @@ use super::auxiliary::{auxiliary_sizes, cluster_count};
 use super::calendar::Calendar;
 use super::encoder_source::{EncoderSource, check_tokenizer};
 use super::feed::FeedSizes;
+use super::grouping::check_grouping;
 use super::model::{EncoderSizes, ModelSizes, micro_batch};
 use super::plan::Plan;
 use super::selection;
@@ -27,7 +28,7 @@ pub fn check_run(device: &Device, config: &Config, source: &EncoderSource, datas
 ///
 /// # Errors
 /// [`Error::Config`] when the split to evaluate on is not there or may not end the run, or data and encoder do not belong
-/// together; as [`super::auxiliary_clusters`].
+/// together; as [`super::auxiliary_clusters`] and [`super::row_order`].
 pub fn model_sizes(
     config: &Config,
     source: &EncoderSource,
@@ -47,6 +48,7 @@ pub fn model_sizes(
     let labels = dataset.labels.len();
     let per_document = dataset.train.positives() as f64 / dataset.train.len().max(1) as f64;
     let clusters = cluster_count(config, dataset)?;
+    check_grouping(config, dataset)?;
     Ok(ModelSizes {
         encoder,
         labels,

@@ -13,6 +13,7 @@ use super::calendar::Calendar;
 use super::checkpoint::{self, Progress};
 use super::dry_run::prune_rule;
 use super::encoder_source::EncoderSource;
+use super::grouping::row_order;
 use super::model::{Model, StepOutcome, TrainedBatch};
 use super::model_folder::{ModelInfo, write_description, write_weights};
 use super::plan::{Plan, process_peak};
@@ -173,7 +174,7 @@ impl<'a> Trainer<'a> {
         let sizes = model_sizes(config, o.encoder, dataset, o.max_block_rows)?;
         let plan = Plan::new(o.device, config, sizes)?;
         plan.check()?;
-        let model = Model::new(o.device, config, sizes)?;
+        let mut model = Model::new(o.device, config, sizes)?;
         let (train_frequency, counted) = training_counts(config, dataset);
         let e = &config.evaluate;
         let documents = dataset.train.len() as u64;
@@ -194,8 +195,10 @@ impl<'a> Trainer<'a> {
         let mut progress = Progress { data: data.clone(), ..Progress::default() };
         let path = o.folder.checkpoint_path();
         if o.resume && path.is_file() {
-            progress = checkpoint::load(&path, o.device, &model, &data)?;
+            progress = checkpoint::load(&path, o.device, &mut model, &data)?;
         } else {
+            let mut report = |progress| observer(Event::Clusters(progress));
+            model.row_order = row_order(config, dataset, &mut report)?;
             o.encoder.load(o.device, config, model.encoder.parameters())?;
         }
         o.folder.cut_log(progress.log_lines)?;
