@@ -44,22 +44,30 @@ def rows():
         yield f"fan-in {f}", fan_in(f), thrice if f == 32 else once
         yield f"fan-in {f}, no rewiring", fan_in(f) + OFF, once
         yield f"fan-in {f} + auxiliary", fan_in(f) + AUXILIARY, once
-        yield f"fan-in {f} + intermediate", fan_in(f) + INTERMEDIATE, thrice if f == 128 else once
+        yield f"fan-in {f} + intermediate", fan_in(f) + INTERMEDIATE, thrice if f == 32 else once
         yield f"fan-in {f} + both", fan_in(f) + AUXILIARY + INTERMEDIATE, once
-    for f in (32, 128):
-        start = fan_in(f) + PAPER_START
-        yield f"fan-in {f}, paper's start", start, thrice if f == 32 else once
-        yield f"fan-in {f}, paper's start + auxiliary", start + AUXILIARY, thrice if f == 32 else once
-        yield f"fan-in {f}, paper's start + intermediate", start + INTERMEDIATE, once
-        yield f"fan-in {f}, paper's start + both", start + AUXILIARY + INTERMEDIATE, once
+    for f in (64, 128):
+        wide = fan_in(f) + ["intermediate.width=4096"]
+        yield f"fan-in {f} + intermediate 4096", wide, thrice if f == 128 else once
+        yield f"fan-in {f} + intermediate 4096, 16 epochs", wide + ["train.epochs=16"], once
+    start = fan_in(32) + PAPER_START
+    yield "fan-in 32, paper's start", start, thrice
+    yield "fan-in 32, paper's start + auxiliary", start + AUXILIARY, thrice
+    yield "fan-in 32, paper's start + intermediate", start + INTERMEDIATE, once
+    yield "fan-in 32, paper's start + both", start + AUXILIARY + INTERMEDIATE, once
+    yield "fan-in 128, paper's start", fan_in(128) + PAPER_START, once
     random = AUXILIARY[:2] + ["auxiliary.clusters=random"]
     yield "fan-in 32, paper's start + auxiliary, random clusters", fan_in(32) + PAPER_START + random, once
     for epoch in (1, 8):
         cut = AUXILIARY[:1] + [f"auxiliary.cutoff_epoch={epoch}"] + AUXILIARY[2:]
         yield f"fan-in 32, paper's start + auxiliary until epoch {epoch}", fan_in(32) + PAPER_START + cut, once
+    zero = ["classifier.bias_init=0"]
+    hinge = ["classifier.loss=squared_hinge"]
+    for name, settings in (("paper's start, bias 0", start + zero), ("hinge, paper's start, bias 0", start + zero + hinge)):
+        yield f"fan-in 32, {name}", settings, once
+        yield f"fan-in 32, {name} + auxiliary", settings + AUXILIARY, once
     yield "fan-in 32, start 0.01", fan_in(32) + ["classifier.init_scale=0.01"], once
     yield "fan-in 32, bias 0", fan_in(32) + ["classifier.bias_init=0"], once
-    hinge = ["classifier.loss=squared_hinge"]
     yield "dense, hinge", DENSE + hinge, once
     yield "fan-in 32, hinge", fan_in(32) + hinge, once
     yield "fan-in 32, hinge, paper's start", fan_in(32) + hinge + PAPER_START, once
