@@ -9,7 +9,7 @@ Each line of tokens.jsonl is one document, {"tokens": [12, 7, ...]}: ids of RUN/
 first. A score is the label's logit; its probability is 1 / (1 + exp(-score)) for models trained with BCE.
 
 Letters: V vocabulary, H features of the encoder (or of its last hidden layer), P outputs of the intermediate layer,
-L labels, F fan-in.
+L labels, F fan-in, G labels that share their features.
 """
 
 import argparse
@@ -151,7 +151,11 @@ class Model:
                 self.intermediate = [file.get_tensor(f"intermediate.{name}") for name in ("weight", "bias")]  # [P, H], [P]
             self.indices = None  # a dense classifier: F is all features
             if "classifier.indices" in file.keys():
-                self.indices = file.get_tensor("classifier.indices")  # u16 [L, F]: which feature a weight is for
+                self.indices = file.get_tensor("classifier.indices")  # u16 [⌈L / G⌉, F]: which feature a weight is for
+            self.group = self.config["classifier"].get("group", 1)  # G
+            self.label_of_row = np.arange(len(self.labels))  # rows of a classifier with groups are in another order
+            if "classifier.label_of_row" in file.keys():
+                self.label_of_row = file.get_tensor("classifier.label_of_row")  # u32 [L]
             self.bias = file.get_tensor("classifier.bias")  # f32 [L]
         self.weights = read_weights(folder / "model.safetensors")  # [L, F]
 
@@ -166,23 +170,27 @@ class Model:
         return activations[self.config["intermediate"]["activation"]](z)
 
     def score(self, h):
-        """The logit of every label, [L]: each label looks at F of the features only, or at all of them."""
+        """The logit of every row, [L]: each looks at F of the features only, or at all of them."""
         z = np.empty(len(self.bias))
         for start in range(0, len(z), BLOCK):
             block = slice(start, start + BLOCK)
             if self.indices is None:
                 z[block] = self.bias[block] + self.weights[block] @ h
             else:
-                z[block] = self.bias[block] + (self.weights[block] * h[self.indices[block]]).sum(axis=1)
+                rows = np.arange(start, min(start + BLOCK, len(z)))
+                seen = h[self.indices[rows // self.group]]
+                z[block] = self.bias[block] + (self.weights[block] * seen).sum(axis=1)
         return z
 
     def predict(self, tokens, top):
         z = self.score(self.features(np.asarray(tokens, dtype=np.int64)))
         top = min(top, len(z))
-        # The candidates are in the order of their ids and the sort is stable: equal scores, lower id first.
+        # The candidates are in the order of their rows and the sort is stable: of equal scores, lower rows are listed.
         candidates = np.flatnonzero(z >= np.partition(z, -top)[-top])
         best = candidates[np.argsort(-z[candidates], kind="stable")][:top]
-        return [{"label": self.labels[l], "score": float(z[l])} for l in best]
+        # Within the list, equal scores stand by label id.
+        best = best[np.lexsort((self.label_of_row[best], -z[best]))]
+        return [{"label": self.labels[self.label_of_row[row]], "score": float(z[row])} for row in best]
 
 
 def gelu(x):

@@ -76,6 +76,19 @@ fn narrow_weights() {
 }
 
 #[test]
+fn labels_that_share_their_features() {
+    for (group, grouping) in [("8", "frequency"), ("16", "random"), ("32", "text")] {
+        let settings = [
+            format!("classifier.group={group}"),
+            format!("classifier.grouping={grouping}"),
+            "classifier.fan_in=9".to_owned(),
+            "classifier.weights=bf16".to_owned(),
+        ];
+        compare(&settings.iter().flat_map(|setting| ["--set", setting]).collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn intermediate_layers_and_dense_classifiers() {
     compare(&["--set", "intermediate.width=24"]);
     let relu = ["--set", "intermediate.width=24", "--set", "intermediate.activation=relu"];

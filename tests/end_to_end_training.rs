@@ -186,6 +186,19 @@ fn narrow_runs_killed_and_resumed() {
     }
 }
 
+/// The order of the rows after a checkpoint is that of the run that was not interrupted.
+#[test]
+fn grouped_runs_killed_and_resumed() {
+    for (grouping, weights) in [("frequency", "f32"), ("random", "bf16"), ("text", "f32")] {
+        let place = with_data();
+        let settings = [format!("classifier.grouping={grouping}"), format!("classifier.weights={weights}")];
+        let device = if grouping == "random" { place.first_adapter() } else { "cpu" };
+        let [grouping, weights] = settings.each_ref().map(String::as_str);
+        let group = ["--set", "classifier.group=8", "--set", "classifier.fan_in=9"];
+        checkpoints_go_on(&place, device, &[&group[..], &["--set", grouping, "--set", weights]].concat());
+    }
+}
+
 fn checkpoints_go_on(place: &Place, device: &str, more: &[&str]) {
     let settings = [&["--set", "train.epochs=6", "--set", "train.checkpoint_every=3"], more].concat();
     on(place, device, "whole", &settings);
