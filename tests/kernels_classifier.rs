@@ -337,6 +337,7 @@ fn best_labels_are_those_of_a_sort() {
     check_top_k(&[(block(601, 12, 4, 33), 70), (block(7, 616, 4, 33), 70)], 100);
     check_top_k(&[(block(300, 0, 4, 1), 6)], 256);
     check_top_k(&[(block(640, 0, 32, 33), 40), (block(45, 640, 32, 33), 40)], 5);
+    check_top_k(&[(block(21, 0, 8, 300), 20)], 5);
     // Groups that end within a segment of 512 labels.
     check_top_k(&[(block(1100, 0, 48, 7), 20)], 3);
     // Fewer labels than asked for.

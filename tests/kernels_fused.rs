@@ -113,6 +113,8 @@ fn layers() -> Vec<Layer> {
         (block(139, 32, 17, 16, 50), 40),
         (block(75, 0, 33, 32, 7), 35),
         (block(300, 64, 5, 64, 20), 11),
+        // A batch of more than one tile.
+        (block(21, 8, 9, 8, 300), 12),
     ]);
     all.into_iter().enumerate().map(|(seed, shape)| Layer::new(shape, seed as u64)).collect()
 }

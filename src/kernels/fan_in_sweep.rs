@@ -290,7 +290,7 @@ impl WithSimd for Groups<'_> {
                 total += p.loss(row, mine);
                 bias_gradients[first + member] = sum(simd, S::as_simd_f32s(row).0);
             }
-            gradients.compute(simd, &tile, labels, indices, weights, part.dx);
+            gradients.compute(simd, &mut tile, labels, (part.x, indices), weights, part.dx);
             for member in 0..labels {
                 let stored = [&mut *part.weights, &mut *part.first, &mut *part.second];
                 let gradients = gradients.of_weights(member, fan_in);

@@ -5,6 +5,9 @@ use pulp::Simd;
 
 use super::vector::{Left, product};
 
+/// Samples whose gathered features lie in a tile at once, so that it stays in a core's own cache.
+const TILE_COLUMNS: usize = 256;
+
 /// Side of the squares in which a matrix is turned.
 const SQUARE: usize = 8;
 
@@ -37,7 +40,9 @@ impl Lines {
 pub(super) struct GroupLogits {
     fan_in: usize,
     columns: usize,
-    /// [F, columns].
+    /// Columns of a tile.
+    tile: usize,
+    /// [F, tile].
     x: Lines,
     /// Logits, which the caller may turn into their gradients. [G, columns]
     z: Lines,
@@ -46,7 +51,23 @@ pub(super) struct GroupLogits {
 impl GroupLogits {
     /// Room for groups of up to `group` labels.
     pub(super) fn new(fan_in: usize, columns: usize, group: usize) -> Self {
-        Self { fan_in, columns, x: Lines::new(fan_in * columns), z: Lines::new(group * columns) }
+        let tile = columns.min(TILE_COLUMNS);
+        Self { fan_in, columns, tile, x: Lines::new(fan_in * tile), z: Lines::new(group * columns) }
+    }
+
+    /// The first columns and the widths of the tiles.
+    fn tiles(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let (columns, tile) = (self.columns, self.tile);
+        (0..columns).step_by(tile).map(move |first| (first, tile.min(columns - first)))
+    }
+
+    /// Fills the tile with `width` columns of the features in `indices`.
+    #[inline(always)]
+    fn gather(&mut self, x: &[f32], indices: &[u16], (first, width): (usize, usize)) {
+        let (columns, tile) = (self.columns, self.tile);
+        for (gathered, index) in self.x.numbers_mut().chunks_exact_mut(tile).zip(indices) {
+            gathered[..width].copy_from_slice(&x[usize::from(*index) * columns + first..][..width]);
+        }
     }
 
     /// Gathers the features in `indices` out of `x` [D, columns] and computes the logits of as many labels as there are
@@ -60,14 +81,16 @@ impl GroupLogits {
         weights: Left<'_>,
         bias: &[f32],
     ) {
-        let (columns, stride) = (self.columns, self.columns / S::F32_LANES);
-        for (gathered, index) in self.x.numbers_mut().chunks_exact_mut(columns).zip(indices) {
-            gathered.copy_from_slice(&x[usize::from(*index) * columns..][..columns]);
-        }
+        let [stride, tile_stride] = [self.columns, self.tile].map(|columns| columns / S::F32_LANES);
         let z = self.z.numbers_mut();
-        z.chunks_exact_mut(columns).zip(bias).for_each(|(z, bias)| z.fill(*bias));
-        let ((z, _), (x, _)) = (S::as_mut_simd_f32s(z), S::as_simd_f32s(self.x.numbers()));
-        product(simd, [bias.len(), stride, self.fan_in], weights, (x, stride), (z, stride), true);
+        z.chunks_exact_mut(self.columns).zip(bias).for_each(|(z, bias)| z.fill(*bias));
+        for (first, width) in self.tiles() {
+            self.gather(x, indices, (first, width));
+            let sizes = [bias.len(), width / S::F32_LANES, self.fan_in];
+            let (x, _) = S::as_simd_f32s(self.x.numbers());
+            let (z, _) = S::as_mut_simd_f32s(&mut self.z.numbers_mut()[first..]);
+            product(simd, sizes, weights, (x, tile_stride), (z, stride), true);
+        }
     }
 
     /// The logits of the group's label `member`, or what the caller made of them. \[columns\]
@@ -79,9 +102,9 @@ impl GroupLogits {
 
 /// Room for the backward pass of a group.
 pub(super) struct GroupGradients {
-    /// Gradient of the gathered features, [F, columns].
+    /// Gradient of the gathered features, [F, tile].
     dx: Lines,
-    /// Gradients of the logits, [columns, labels]: labels side by side, so that they fill vectors.
+    /// Gradients of the logits, [tile, labels]: labels side by side, so that they fill vectors.
     turned: Lines,
     /// Gradients of the weights, [F, labels].
     by_slot: Lines,
@@ -94,10 +117,11 @@ pub(super) struct GroupGradients {
 impl GroupGradients {
     /// Room for groups of up to `group` labels.
     pub(super) fn new<S: Simd>(fan_in: usize, columns: usize, group: usize) -> Self {
+        let tile = columns.min(TILE_COLUMNS);
         let width = group.next_multiple_of(S::F32_LANES);
         Self {
-            dx: Lines::new(fan_in * columns),
-            turned: Lines::new(columns * width),
+            dx: Lines::new(fan_in * tile),
+            turned: Lines::new(tile * width),
             by_slot: Lines::new(fan_in * width),
             weights: vec![0.0; group * fan_in],
             width,
@@ -105,36 +129,45 @@ impl GroupGradients {
     }
 
     /// From the gradients of the logits of `labels` labels, which lie where their logits lay: the gradients of the
-    /// weights, and that of the features added to `dx` [D, columns] at `indices`.
+    /// weights, and that of the features added to `dx` [D, columns] at `indices`. `x` is that of the logits.
     #[inline(always)]
     pub(super) fn compute<S: Simd>(
         &mut self,
         simd: S,
-        of: &GroupLogits,
+        of: &mut GroupLogits,
         labels: usize,
-        indices: &[u16],
+        (x, indices): (&[f32], &[u16]),
         weights: Left<'_>,
         dx: &mut [f32],
     ) {
         let (fan_in, columns, lanes) = (of.fan_in, of.columns, S::F32_LANES);
-        // Every slot's gradients are a sum over the samples: with labels side by side none is a sum over lanes.
-        turn((of.z.numbers(), columns), [labels, columns], (self.turned.numbers_mut(), self.width));
-        let (turned, _) = S::as_simd_f32s(self.turned.numbers());
-        let (by_slot, _) = S::as_mut_simd_f32s(self.by_slot.numbers_mut());
-        let x = Left { numbers: of.x.numbers(), stride: columns, transposed: false };
-        let (vectors, stride) = (labels.div_ceil(lanes), self.width / lanes);
-        product(simd, [fan_in, vectors, columns], x, (turned, stride), (by_slot, stride), false);
-        turn((self.by_slot.numbers(), self.width), [fan_in, labels], (&mut self.weights, fan_in));
+        let [stride, tile_stride, label_stride] =
+            [columns, of.tile, self.width].map(|columns| columns / lanes);
+        let transposed = Left { transposed: true, ..weights };
+        for (first, width) in of.tiles() {
+            // A tile that is the only one still lies there from the logits.
+            if width < columns {
+                of.gather(x, indices, (first, width));
+            }
+            let g = &of.z.numbers()[first..];
+            // A slot's gradients are sums over the samples: with labels side by side none is a sum over lanes.
+            turn((g, columns), [labels, width], (self.turned.numbers_mut(), self.width));
+            let (turned, _) = S::as_simd_f32s(self.turned.numbers());
+            let (by_slot, _) = S::as_mut_simd_f32s(self.by_slot.numbers_mut());
+            let seen = Left { numbers: of.x.numbers(), stride: of.tile, transposed: false };
+            let sizes = [fan_in, labels.div_ceil(lanes), width];
+            product(simd, sizes, seen, (turned, label_stride), (by_slot, label_stride), first > 0);
 
-        let stride = columns / lanes;
-        let (g, _) = S::as_simd_f32s(of.z.numbers());
-        let (gathered, _) = S::as_mut_simd_f32s(self.dx.numbers_mut());
-        let weights = Left { transposed: true, ..weights };
-        product(simd, [fan_in, stride, labels], weights, (g, stride), (gathered, stride), false);
-        for (gathered, index) in self.dx.numbers().chunks_exact(columns).zip(indices) {
-            let dx = &mut dx[usize::from(*index) * columns..][..columns];
-            dx.iter_mut().zip(gathered).for_each(|(dx, gathered)| *dx += gathered);
+            let (g, _) = S::as_simd_f32s(g);
+            let (gathered, _) = S::as_mut_simd_f32s(self.dx.numbers_mut());
+            let sizes = [fan_in, width / lanes, labels];
+            product(simd, sizes, transposed, (g, stride), (gathered, tile_stride), false);
+            for (gathered, index) in self.dx.numbers().chunks_exact(of.tile).zip(indices) {
+                let dx = &mut dx[usize::from(*index) * columns + first..][..width];
+                dx.iter_mut().zip(gathered).for_each(|(dx, gathered)| *dx += gathered);
+            }
         }
+        turn((self.by_slot.numbers(), self.width), [fan_in, labels], (&mut self.weights, fan_in));
     }
 
     /// The gradients of the weights of the group's label `member`. \[F\]
