@@ -3,7 +3,9 @@
 
 mod support;
 
-use regrow::files::TensorFile;
+use std::collections::BTreeMap;
+
+use regrow::files::{TensorFile, TensorSpec, write_tensors};
 use serde_json::Value;
 use support::cli::{Place, assert_same};
 
@@ -110,6 +112,37 @@ fn engines_and_threads_agree_on_groups() {
         assert!((here - swapped).abs() <= 1.0, "P@1 {here} on the CPU, {swapped} on the GPU");
         assert!(there > 45.0, "P@1 {there} on the GPU, {here} on the CPU");
     }
+}
+
+/// A sound file whose order names a label twice.
+#[test]
+fn an_order_that_is_none_is_refused() {
+    const ORDER: &str = "classifier.label_of_row";
+    let place = with_data();
+    train(&place, "cpu", "run", "frequency", &[]);
+    let path = place.path("run/best/model.safetensors");
+    let file = TensorFile::open(&path).unwrap();
+    let tensors: Vec<(TensorSpec, Vec<u8>)> = file
+        .names()
+        .map(|name| {
+            let view = file.get(name).unwrap();
+            let mut bytes = view.bytes.to_vec();
+            if name == ORDER {
+                bytes.copy_within(0..4, 4);
+            }
+            (TensorSpec::new(name, view.dtype, view.shape.to_vec()), bytes)
+        })
+        .collect();
+    let specs: Vec<TensorSpec> = tensors.iter().map(|(spec, _)| spec.clone()).collect();
+    let bad = place.path("bad.safetensors");
+    write_tensors(&bad, &BTreeMap::new(), &specs, &mut |i, out| {
+        out.write_all(&tensors[i].1).expect("a temporary file");
+        Ok(())
+    })
+    .unwrap();
+    place.write("run/best/model.safetensors", place.read("bad.safetensors"));
+    let what = ["run/best/model.safetensors", ORDER, "is in two rows"];
+    place.fails(&["evaluate", "run", "--device", "cpu"], 5, &what);
 }
 
 #[test]

@@ -12,10 +12,9 @@ use rayon::prelude::*;
 
 use super::fan_in_dlogits::{Block, Loss, loss_row};
 use super::fan_in_update::RowScratch;
-use super::group_tiles::{GroupGradients, GroupLogits};
+use super::group_tiles::{GroupGradients, GroupLogits, open_group};
 use super::optimizer::{Rates, Rule, state_chunks, step_slices};
 use super::storage::{Rounding, Storage};
-use super::vector::Left;
 use super::{columns_of, index_words};
 use crate::device::{Access, Fused, TwinCall, words_of};
 
@@ -300,24 +299,6 @@ impl WithSimd for Groups<'_> {
         p.step_bias(part.bias, &bias_gradients, [part.bias_first, part.bias_second]);
         total
     }
-}
-
-/// The weights of a group, in place or, where they are stored narrow, in `opened`.
-#[inline(always)]
-pub(super) fn open_group<'a>(
-    storage: Storage,
-    stored: &'a [u32],
-    weight_words: usize,
-    fan_in: usize,
-    opened: &'a mut [f32],
-) -> Left<'a> {
-    if storage == Storage::F32 {
-        return Left { numbers: bytemuck::cast_slice(stored), stride: weight_words, transposed: false };
-    }
-    for (stored, opened) in stored.chunks_exact(weight_words).zip(opened.chunks_exact_mut(fan_in)) {
-        storage.decode_row(stored, opened);
-    }
-    Left { numbers: opened, stride: fan_in, transposed: false }
 }
 
 impl Params {

@@ -4,8 +4,8 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::fan_in_dlogits::Block;
-use super::fan_in_sweep::{logits, open_group};
-use super::group_tiles::GroupLogits;
+use super::fan_in_sweep::logits;
+use super::group_tiles::{GroupLogits, open_group};
 use super::storage::Storage;
 use super::top_k_list::{BestLists, SEGMENT, constants};
 use super::{columns_of, index_words, workgroups};

@@ -3,6 +3,7 @@
 
 use pulp::Simd;
 
+use super::storage::Storage;
 use super::vector::{Left, product};
 
 /// Samples whose gathered features lie in a tile at once, so that it stays in a core's own cache.
@@ -175,6 +176,24 @@ impl GroupGradients {
     pub(super) fn of_weights(&self, member: usize, fan_in: usize) -> &[f32] {
         &self.weights[member * fan_in..][..fan_in]
     }
+}
+
+/// The weights of a group, in place or, where they are stored narrow, in `opened`.
+#[inline(always)]
+pub(super) fn open_group<'a>(
+    storage: Storage,
+    stored: &'a [u32],
+    weight_words: usize,
+    fan_in: usize,
+    opened: &'a mut [f32],
+) -> Left<'a> {
+    if storage == Storage::F32 {
+        return Left { numbers: bytemuck::cast_slice(stored), stride: weight_words, transposed: false };
+    }
+    for (stored, opened) in stored.chunks_exact(weight_words).zip(opened.chunks_exact_mut(fan_in)) {
+        storage.decode_row(stored, opened);
+    }
+    Left { numbers: opened, stride: fan_in, transposed: false }
 }
 
 /// to[c, r] = from[r, c]. Rows begin `from_stride` and `to_stride` numbers apart.
