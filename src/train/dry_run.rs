@@ -139,7 +139,7 @@ impl DryRun {
     /// The run on a data set that is there.
     ///
     /// # Errors
-    /// As `super::model_sizes`; [`Error::Device`] never, since nothing is allocated.
+    /// As `super::model_sizes`; [`crate::Error::Device`] never, since nothing is allocated.
     pub fn on_data(config: &Config, dataset: &Dataset, sizes: ModelSizes) -> Result<Self> {
         let texts = dataset.summary.train.as_ref().map_or(0, |train| train.label_texts) as usize;
         let split = evaluated_split(config, dataset)?.map(|(_, name)| name);
@@ -151,7 +151,7 @@ impl DryRun {
     /// `encoder_known` false: `encoder` gives the features alone, and stands for an encoder whose files are not here.
     ///
     /// # Errors
-    /// [`Error::Config`] when the fan-in is more than the features.
+    /// [`crate::Error::Config`] when the fan-in is more than the features.
     pub fn without_data(
         config: &Config,
         encoder: EncoderSizes,
