@@ -41,14 +41,14 @@ def cell(runs, key):
 def weights(name):
     """Trained weights above the encoder, in millions."""
     f = next((int(part) for part in name.replace(",", " ").split() if part.isdigit()), 0)
-    wide = "intermediate" in name or "both" in name
+    wide = 4096 if "4096" in name else WIDTH if "intermediate" in name or "both" in name else 0
     if name.startswith("dense"):
         count = LABELS * (FEATURES + 1)
     elif name.startswith("bottleneck"):
         count = LABELS * (f + 1) + f * (FEATURES + 1)
     else:
         count = LABELS * (f + 1)
-    return (count + (WIDTH * (FEATURES + 1) if wide else 0)) / 1e6
+    return (count + wide * (FEATURES + 1)) / 1e6
 
 
 def table(runs, names):
