@@ -3,21 +3,22 @@
 //!
 //! The program `regrow` is a thin shell over this library. The rooms, from the ground up: [`device`] (buffers,
 //! recordings, two engines), [`kernels`] (a launch and a CPU twin for each shader), [`data`], [`pretrained`],
-//! [`encoder`], [`classifier`], [`optimize`], [`evaluate`] and [`files`], then [`train`] and [`report`], then [`cli`].
+//! [`encoder`], [`classifier`], [`optimize`], [`evaluate`] and [`files`], then [`train`], [`report`] and [`bench`], then [`cli`].
 //! `docs/architecture.md` draws the house.
 //!
 //! ```
 //! use regrow::classifier::{FanIn, FanInOptions, Loss, Positives, Step, StepScale};
 //! use regrow::device::{Device, DeviceOptions, Recording};
 //! use regrow::kernels::columns_of;
+//! use regrow::kernels::storage::Precision;
 //! use regrow::optimize::{Optimizer, Rule, Schedule};
 //!
 //! # fn main() -> regrow::Result<()> {
 //! // Six labels over four features, two connections each; one document, whose label is 5.
 //! let device = Device::cpu(DeviceOptions::default())?;
 //! let layer = FanIn::new(&device, FanInOptions {
-//!     labels: 6, features: 4, fan_in: 2, group: 1, max_batch: 1, rule: Rule::Sgd, train_bias: true,
-//!     init_scale: 0.1, bias_init: 0.0, seed: 7, max_block_rows: 0,
+//!     labels: 6, features: 4, fan_in: 2, group: 1, max_batch: 1, rule: Rule::Sgd,
+//!     precision: Precision::default(), train_bias: true, init_scale: 0.1, bias_init: 0.0, seed: 7, max_block_rows: 0,
 //! })?;
 //! let optimizer = Optimizer {
 //!     rule: Rule::Sgd, learning_rate: 0.5, weight_decay: 0.0, beta1: 0.0, beta2: 0.0, epsilon: 1e-8,
@@ -37,8 +38,8 @@
 //!     recording.clear(dx.clone());
 //!     recording.clear(&losses);
 //!     layer.record_step(&mut recording, &Step {
-//!         batch: 1, loss: Loss::Bce, scale, rates: optimizer.rates(number), positives: &positives,
-//!         x: &x, dx: &dx, losses: &losses.whole(),
+//!         batch: 1, loss: Loss::Bce, scale, step: number, rates: optimizer.rates(number),
+//!         positives: &positives, x: &x, dx: &dx, losses: &losses.whole(),
 //!     });
 //!     device.submit(recording)?;
 //!     Ok(device.read_vec::<f32>(&losses, 1)?[0])
