@@ -3,7 +3,7 @@
 //!
 //! The program `regrow` is a thin shell over this library. The rooms, from the ground up: [`device`] (buffers,
 //! recordings, two engines), [`kernels`] (a launch and a CPU twin for each shader), [`data`], [`pretrained`],
-//! [`encoder`], [`classifier`], [`optimize`], [`evaluate`] and [`files`], then [`train`], [`report`] and [`bench`], then [`cli`].
+//! [`encoder`], [`classifier`], [`optimize`], [`evaluate`] and [`files`], then [`train`], [`report`] and [`mod@bench`], then [`cli`].
 //! `docs/architecture.md` draws the house.
 //!
 //! ```
