@@ -36,12 +36,6 @@ impl Precision {
         width.next_multiple_of(self.span()) / self.moments.per_word()
     }
 
-    /// Whether nothing is rounded.
-    #[must_use]
-    pub fn is_exact(self) -> bool {
-        self == Self::default()
-    }
-
     /// The shader's constants.
     pub(crate) fn constants(self) -> [(&'static str, u32); 2] {
         [("WEIGHTS", self.weights as u32), ("MOMENTS", self.moments as u32)]
