@@ -50,6 +50,14 @@ def rows():
         wide = fan_in(f) + ["intermediate.width=4096"]
         yield f"fan-in {f} + intermediate 4096", wide, thrice if f == 128 else once
         yield f"fan-in {f} + intermediate 4096, 16 epochs", wide + ["train.epochs=16"], once
+    # What the tail loses to rewiring.
+    for f in (32, 64, 128):
+        one_more = thrice if f == 128 else once
+        yield f"fan-in {f} + intermediate, no rewiring", fan_in(f) + INTERMEDIATE + OFF, one_more
+        yield f"fan-in {f} + intermediate, per row", fan_in(f) + INTERMEDIATE + ["rewire.per_row=true"], once
+    for f in (64, 128):
+        wide = fan_in(f) + ["intermediate.width=4096"] + OFF
+        yield f"fan-in {f} + intermediate 4096, no rewiring", wide, thrice if f == 128 else once
     start = fan_in(32) + PAPER_START
     yield "fan-in 32, paper's start", start, once
     yield "fan-in 32, paper's start + auxiliary", start + AUXILIARY, once
