@@ -58,6 +58,13 @@ def rows():
     for f in (64, 128):
         wide = fan_in(f) + ["intermediate.width=4096"] + OFF
         yield f"fan-in {f} + intermediate 4096, no rewiring", wide, thrice if f == 128 else once
+    # Adam moves a logit by rate × fan-in: a row with fewer weights may want a higher rate.
+    for rate in ("2e-2", "4e-2"):
+        faster = [f"optimizer.classifier.lr={rate}"]
+        yield f"dense, rate {rate}", DENSE + faster, once
+        yield f"fan-in 128 + intermediate, no rewiring, rate {rate}", fan_in(128) + INTERMEDIATE + OFF + faster, once
+        yield f"fan-in 32 + intermediate, no rewiring, rate {rate}", fan_in(32) + INTERMEDIATE + OFF + faster, once
+    yield "fan-in 128 + both, no rewiring", fan_in(128) + AUXILIARY + INTERMEDIATE + OFF, once
     start = fan_in(32) + PAPER_START
     yield "fan-in 32, paper's start", start, once
     yield "fan-in 32, paper's start + auxiliary", start + AUXILIARY, once
