@@ -8,7 +8,9 @@ use regrow::config::{Config, HeadKind, IntermediateActivation, Normalisation};
 use regrow::data::{Batch, LabelClusters, Split};
 use regrow::device::{Buffer, Device};
 use regrow::encoder::Parameter;
-use regrow::train::{AuxiliarySizes, Calendar, EncoderSizes, FeedSizes, Model, ModelSizes, Schedules};
+use regrow::train::{
+    AuxiliarySizes, Calendar, Devices, EncoderSizes, FeedSizes, Model, ModelSizes, Schedules,
+};
 use support::device::engines;
 
 const VOCABULARY: usize = 11;
@@ -201,7 +203,23 @@ fn check_everywhere(config: &Config) {
     }
 }
 
-fn check(place: &str, device: &Device, config: &Config) {
+/// The encoder on one engine, all that lies on it on another.
+#[test]
+fn gradients_across_two_devices() {
+    let [_, (_, cpu), _, (_, gpu)] = engines();
+    let auxiliary = format!("auxiliary.weight={SHARE}");
+    let everything = ["intermediate.width=5", "intermediate.activation=gelu", &auxiliary];
+    let dense = ["classifier.head=dense", &auxiliary];
+    for more in [&[][..], &everything, &dense] {
+        let config = config("bce", "[5]", more);
+        check(&format!("{more:?}, CPU to GPU"), Devices { encoder: cpu, classifier: gpu }, &config);
+        check(&format!("{more:?}, GPU to CPU"), Devices { encoder: gpu, classifier: cpu }, &config);
+    }
+}
+
+fn check<'d>(place: &str, devices: impl Into<Devices<'d>>, config: &Config) {
+    let devices = devices.into();
+    let device = devices.classifier;
     let feed = FeedSizes { positives: 6, ..FeedSizes::of_documents(4, 4, 3) };
     let clusters = LabelClusters::new(CLUSTERS.to_vec()).unwrap();
     let auxiliary = AuxiliarySizes { clusters: clusters.count(), bias_init: -0.25 };
@@ -214,7 +232,7 @@ fn check(place: &str, device: &Device, config: &Config) {
         bias_init: -0.5,
         max_block_rows: 4,
     };
-    let model = Model::new(device, config, sizes).unwrap();
+    let model = Model::new(devices, config, sizes).unwrap();
     let (weights, indices, bias) = match &model.classifier {
         Head::FanIn(layer) => {
             let contents = layer.contents(device).unwrap();
@@ -229,7 +247,7 @@ fn check(place: &str, device: &Device, config: &Config) {
     let dense = config.classifier.head != HeadKind::FanIn;
     assert_eq!(model.classifier.dense().is_some(), dense, "{place}");
     let truth = Truth {
-        encoder: model.encoder.parameters().iter().map(|p| read(device, p)).collect(),
+        encoder: model.encoder.parameters().iter().map(|p| read(devices.encoder, p)).collect(),
         intermediate: model
             .intermediate
             .as_ref()
@@ -249,8 +267,8 @@ fn check(place: &str, device: &Device, config: &Config) {
     let mut batch = Batch::assemble(&split, &[0, 1, 2, 3], 4);
     batch.find_clusters(&clusters);
     let schedules = Schedules::new(config, &Calendar::new(config, 40));
-    let outcome = model.train_step(device, config, &schedules, &batch, 0).unwrap();
-    let losses = outcome.losses(device).unwrap();
+    let outcome = model.train_step(devices, config, &schedules, &batch, 0).unwrap();
+    let losses = outcome.losses(devices).unwrap();
     let expected = truth.losses();
     assert_eq!(losses.auxiliary.is_some(), config.has_auxiliary(), "{place}");
     let got = [losses.main, losses.auxiliary.unwrap_or(0.0)].map(f64::from);
@@ -259,7 +277,7 @@ fn check(place: &str, device: &Device, config: &Config) {
     }
 
     for (i, parameter) in model.encoder.parameters().iter().enumerate() {
-        let gradient: Vec<f32> = device.read_vec(&parameter.first, parameter.len()).unwrap();
+        let gradient: Vec<f32> = devices.encoder.read_vec(&parameter.first, parameter.len()).unwrap();
         let slopes = (0..parameter.len()).map(|n| truth.slope(|truth| &mut truth.encoder[i].0[n]));
         compare(&format!("{place}: {}", parameter.name), &gradient, &slopes.collect::<Vec<_>>());
     }

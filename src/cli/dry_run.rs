@@ -44,7 +44,11 @@ impl DryRunArgs {
             (Some(documents), Some(labels)) => self.without_data(config, documents.max(1), labels.max(1))?,
             _ => on_data(config)?,
         };
-        let plan = device.named().then(|| Plan::new(&device.open()?, config, sizes)).transpose()?;
+        let plan = || {
+            let devices = device.open_both(&config.classifier.device, "classifier.device")?;
+            Plan::new(devices.get(), config, sizes)
+        };
+        let plan = device.named().then(plan).transpose()?;
         // Where the data are there, this is the run itself: it must not be called good if training would refuse it.
         if let (Some(plan), None) = (&plan, self.docs) {
             plan.check()?;
@@ -53,7 +57,7 @@ impl DryRunArgs {
             let mut object = serde_json::to_value(&run).unwrap_or_default();
             if let Some(plan) = &plan {
                 object["memory"] = json!({
-                    "device": plan.device, "peak_bytes": plan.memory.peak_bytes,
+                    "device": plan.device, "peak_bytes": plan.peak_bytes(),
                     "with_encoder": run.parameters.encoder.is_some(),
                 });
             }
@@ -63,8 +67,10 @@ impl DryRunArgs {
         let Some(plan) = plan else { return Ok(()) };
         let without = if run.parameters.encoder.is_some() { "" } else { ", without the encoder" };
         let fits = plan.check().map_or_else(|error| format!("does not fit: {error}"), |()| "fits".to_owned());
-        let peak = megabytes(plan.memory.peak_bytes);
-        print(&format!("memory         {peak} of buffers on {}{without}; {fits}", plan.device))
+        let peak =
+            |plan: &Plan| format!("{} of buffers on {}", megabytes(plan.memory.peak_bytes), plan.device);
+        let second = plan.classifier_device.as_ref().map_or_else(String::new, |p| format!(", {}", peak(p)));
+        print(&format!("memory         {}{second}{without}; {fits}", peak(&plan)))
     }
 
     fn without_data(&self, config: &Config, documents: usize, labels: usize) -> Result<(DryRun, ModelSizes)> {

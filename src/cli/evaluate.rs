@@ -34,6 +34,9 @@ pub(super) struct EvaluateArgs {
     /// Write what happened to each label: a table with tabs, a line a label
     #[arg(long, value_name = "FILE.tsv")]
     per_label: Option<PathBuf>,
+    /// Another device for the classifier, named as in --device
+    #[arg(long, value_name = "cpu|NAME|INDEX")]
+    classifier_device: Option<String>,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -43,7 +46,9 @@ impl EvaluateArgs {
         let folder = RunFolder::existing(&self.run)?;
         self.per_label.as_deref().map_or(Ok(()), per_label::check_target)?;
         let model_folder = if self.last { folder.last_model() } else { folder.model() };
-        let device = self.device.open()?;
+        let classifier = self.classifier_device.as_deref().unwrap_or_default();
+        let opened = self.device.open_both(classifier, "--classifier-device")?;
+        let devices = opened.get();
         let mut config = folder.config()?;
         if let Some(data) = &self.data {
             config.data.path = data.to_string_lossy().into_owned();
@@ -59,7 +64,7 @@ impl EvaluateArgs {
         let missing = || Error::data(&config.data.path, format!("has no {split_name} split"));
         let split = dataset.split(split_name).ok_or_else(missing)?;
         let batch_size = config.evaluate.batch_size.min(split.len().max(1));
-        let loaded = load_model(&model_folder, &device, |config, _| {
+        let loaded = load_model(&model_folder, devices, |config, _| {
             let sizes = FeedSizes::of_split(split, batch_size, micro_batch(config));
             Ok(FeedSizes { filtered: dataset.filter.len(), ..sizes })
         })?;
@@ -76,7 +81,7 @@ impl EvaluateArgs {
             propensities(&info.train_frequency, info.train_documents, e.propensity_a, e.propensity_b);
         let began = Instant::now();
         let bar = progress::bar(split.len() as u64, "evaluating {bar:30} {pos}/{len} {per_sec} {eta}");
-        let ranking = judge(&device, &loaded.model, split, &filter, batch_size, &propensities, &mut |done| {
+        let ranking = judge(devices, &loaded.model, split, &filter, batch_size, &propensities, &mut |done| {
             bar.set_position(done as u64);
         });
         bar.finish_and_clear();
@@ -93,7 +98,7 @@ impl EvaluateArgs {
             object.insert("labels".into(), json!(info.labels.len()));
             object.insert("labels_unknown_to_the_model".into(), json!(dataset.summary.labels_added));
             object.insert("seconds".into(), json!(seconds));
-            object.insert("device".into(), json!(device.name()));
+            object.insert("device".into(), json!(devices.name()));
             return print(&serde_json::Value::Object(object).to_string());
         }
         if dataset.summary.labels_added > 0 {
@@ -104,7 +109,7 @@ impl EvaluateArgs {
             split.len(),
             metrics.documents_without_labels,
             info.labels.len(),
-            device.name()
+            devices.name()
         ))?;
         print(&metrics.table())?;
         if let Some(slices) = metrics.slice_table() {

@@ -25,6 +25,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::device::{Device, DeviceKind, DeviceOptions};
 use crate::error::{Error, Result};
+use crate::train::Devices;
 
 /// Train classifiers with millions of labels on the GPU you already have.
 ///
@@ -90,15 +91,47 @@ impl DeviceArgs {
     }
 
     fn open(&self) -> Result<Device> {
+        self.open_named(&self.device)
+    }
+
+    /// Opens the device of the encoder, and that which `classifier` names: none where it is empty or names the same.
+    /// `key`: the setting that gave the name, for messages.
+    fn open_both(&self, classifier: &str, key: &str) -> Result<OpenDevices> {
+        let encoder = self.open()?;
+        if classifier.is_empty() || classifier.eq_ignore_ascii_case(&self.device) {
+            return Ok(OpenDevices { encoder, classifier: None });
+        }
+        let second = self.open_named(classifier).map_err(|error| match error {
+            Error::Device(message) => Error::Device(format!("{key}: {message}")),
+            other => other,
+        })?;
+        let same = [encoder.kind(), second.kind()] == [DeviceKind::Cpu; 2];
+        Ok(OpenDevices { encoder, classifier: (!same).then_some(second) })
+    }
+
+    fn open_named(&self, name: &str) -> Result<Device> {
         let options =
             DeviceOptions { checked: self.checked, threads: self.threads, ..DeviceOptions::default() };
-        let device = Device::open(Some(&self.device), options)?;
+        let device = Device::open(Some(name), options)?;
         if device.kind() == DeviceKind::SoftwareGpu {
             say(
                 "warning: this adapter is software: it computes on the processor, many times slower than --device cpu",
             );
         }
         Ok(device)
+    }
+}
+
+/// The devices of a model, opened.
+struct OpenDevices {
+    encoder: Device,
+    /// None: the encoder's.
+    classifier: Option<Device>,
+}
+
+impl OpenDevices {
+    fn get(&self) -> Devices<'_> {
+        Devices { encoder: &self.encoder, classifier: self.classifier.as_ref().unwrap_or(&self.encoder) }
     }
 }
 

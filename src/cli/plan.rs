@@ -46,7 +46,7 @@ impl PlanArgs {
         if let Some(data) = &self.data {
             config.data.path = data.to_string_lossy().into_owned();
         }
-        let device = self.device.open()?;
+        let devices = self.device.open_both(&config.classifier.device, "classifier.device")?;
         let source = open::encoder_source(&config)?;
         let sizes = match self.labels {
             Some(labels) => {
@@ -56,7 +56,7 @@ impl PlanArgs {
             }
             None => model_sizes(&config, &source, &open::training_data(&config, &source)?, 0)?,
         };
-        let plan = Plan::new(&device, &config, sizes)?;
+        let plan = Plan::new(devices.get(), &config, sizes)?;
         if self.json {
             return print(&serde_json::to_string(&plan).unwrap_or_default());
         }

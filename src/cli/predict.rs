@@ -10,9 +10,8 @@ use super::DeviceArgs;
 use crate::classifier::Ranker;
 use crate::config::EncoderKind;
 use crate::data::{Batch, Texts};
-use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::train::{FeedSizes, LoadedModel, RunFolder, load_model, micro_batch, no_text_encoder};
+use crate::train::{Devices, FeedSizes, LoadedModel, RunFolder, load_model, micro_batch, no_text_encoder};
 
 /// Rank the labels of texts.
 ///
@@ -35,6 +34,9 @@ pub(super) struct PredictArgs {
     /// Answer each text also with the token ids that the model saw
     #[arg(long)]
     tokens: bool,
+    /// Another device for the classifier, named as in --device
+    #[arg(long, value_name = "cpu|NAME|INDEX")]
+    classifier_device: Option<String>,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -54,30 +56,38 @@ impl PredictArgs {
         } else {
             Box::new(Texts::open(&self.input)?)
         };
-        let device = self.device.open()?;
+        let classifier = self.classifier_device.as_deref().unwrap_or_default();
+        let opened = self.device.open_both(classifier, "--classifier-device")?;
+        let devices = opened.get();
         let batch = self.batch;
-        let loaded = load_model(&folder, &device, |config, tokenizer| {
+        let loaded = load_model(&folder, devices, |config, tokenizer| {
             if config.encoder.kind == EncoderKind::Features {
                 return Err(no_text_encoder(&folder));
             }
             Ok(FeedSizes::of_documents(batch, micro_batch(config), tokenizer.max_tokens()))
         })?;
-        let ranker = Ranker::new(&device, &loaded.model.classifier, self.top, batch)?;
+        let ranker = Ranker::new(devices.classifier, &loaded.model.classifier, self.top, batch)?;
         let mut texts = Vec::with_capacity(batch);
         for text in input {
             texts.push(text?);
             if texts.len() == batch {
-                self.answer(&device, &loaded, &ranker, &texts)?;
+                self.answer(devices, &loaded, &ranker, &texts)?;
                 texts.clear();
             }
         }
-        if texts.is_empty() { Ok(()) } else { self.answer(&device, &loaded, &ranker, &texts) }
+        if texts.is_empty() { Ok(()) } else { self.answer(devices, &loaded, &ranker, &texts) }
     }
 
-    fn answer(&self, device: &Device, loaded: &LoadedModel, ranker: &Ranker, texts: &[String]) -> Result<()> {
+    fn answer(
+        &self,
+        devices: Devices<'_>,
+        loaded: &LoadedModel,
+        ranker: &Ranker,
+        texts: &[String],
+    ) -> Result<()> {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let batch = Batch::from_texts(&loaded.tokenizer, &texts, loaded.model.micro_batch)?;
-        let ranked = loaded.model.rank(device, ranker, &batch, &|_| Vec::new())?.collect(device)?;
+        let ranked = loaded.model.rank(devices, ranker, &batch, &|_| Vec::new())?.collect(devices)?;
         let mut out = io::stdout().lock();
         let written = ranked.iter().enumerate().try_for_each(|(row, list)| {
             let labels: Vec<_> = list

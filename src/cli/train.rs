@@ -84,10 +84,11 @@ pub(super) fn run_training(
     device: &DeviceArgs,
 ) -> Result<Finished> {
     // What is wrong with the device, the data or the weights must not cost the folder's run.
-    let device = device.open()?;
+    let opened = device.open_both(&config.classifier.device, "classifier.device")?;
+    let devices = opened.get();
     let source = open::encoder_source(config)?;
     let dataset = open::training_data(config, &source)?;
-    check_run(&device, config, &source, &dataset)?;
+    check_run(devices, config, &source, &dataset)?;
     // The run must find its data from wherever `regrow evaluate` is called.
     if let Ok(absolute) = std::fs::canonicalize(&config.data.path) {
         config.data.path = absolute.to_string_lossy().into_owned();
@@ -96,12 +97,12 @@ pub(super) fn run_training(
     if start == Start::Resume && !folder.checkpoint_path().is_file() {
         say(&format!("{} has no checkpoint yet: starting from the beginning", out.display()));
     }
-    say(&format!("training on {}", device.name()));
+    say(&format!("training on {}", devices.name()));
     open::describe(&dataset).iter().for_each(|line| say(line));
     let mut progress = TrainProgress::new();
     let mut planned = 0;
     let options = TrainOptions {
-        device: &device,
+        devices,
         config,
         encoder: &source,
         dataset: &dataset,
@@ -120,7 +121,7 @@ pub(super) fn run_training(
     if finished.is_ok() {
         let process =
             process_peak().map(|bytes| format!(", process {}", megabytes(bytes))).unwrap_or_default();
-        let buffers = megabytes(device.memory().peak_bytes);
+        let buffers = megabytes(devices.peak_bytes());
         say(&format!("peak memory: buffers {buffers}, planned {}{process}", megabytes(planned)));
     }
     finished

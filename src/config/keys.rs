@@ -8,11 +8,14 @@ use super::{Config, DEFAULTS};
 use crate::error::{Error, Result};
 
 /// Keys that may differ between a run and its continuation: where things lie, not what is computed.
-const FREE_TO_CHANGE: &[&str] = &["data.path", "data.cache", "evaluate.batch_size"];
+const FREE_TO_CHANGE: &[&str] = &["data.path", "data.cache", "classifier.device", "evaluate.batch_size"];
 
 /// Keys that take a number or a name.
 const NUMBER_OR_NAME: &[&str] =
     &["classifier.bias_init", "encoder.hidden_dropout", "encoder.attention_dropout", "encoder.freeze"];
+
+/// Keys whose names may be numbers: an adapter's in `regrow devices`.
+const NAME_OR_INDEX: &[&str] = &["classifier.device"];
 
 /// The defaults as a table.
 pub(super) fn defaults() -> Table {
@@ -99,6 +102,9 @@ pub fn resolve_value(key: &str, default: &Value, value: Value) -> Result<Value> 
         (Value::Float(_), Value::Integer(whole)) => Ok(Value::Float(whole as f64)),
         (Value::String(_), Value::Integer(whole)) if NUMBER_OR_NAME.contains(&key) => {
             Ok(Value::Float(whole as f64))
+        }
+        (Value::String(_), Value::Integer(index)) if NAME_OR_INDEX.contains(&key) => {
+            Ok(Value::String(index.to_string()))
         }
         (Value::String(_), Value::Float(number)) if NUMBER_OR_NAME.contains(&key) => Ok(Value::Float(number)),
         // A number that the config file gave and a name that `--set` puts back.
@@ -274,7 +280,9 @@ mod tests {
     #[test]
     fn differences_name_what_matters() {
         let a = Config::with_settings(&[]).unwrap();
-        let b = Config::with_settings(&["data.path=x".into(), "train.seed=1".into()]).unwrap();
+        let settings = ["data.path=x", "classifier.device=0", "train.seed=1"].map(str::to_owned);
+        let b = Config::with_settings(&settings).unwrap();
+        assert_eq!(b.classifier.device, "0");
         assert_eq!(a.differences(&b), ["train.seed"]);
     }
 }

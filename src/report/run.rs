@@ -49,6 +49,19 @@ pub(super) struct Run {
 pub(super) struct Plan {
     pub(super) purposes: Vec<Purpose>,
     pub(super) memory: PlannedMemory,
+    /// Of the classifier's device, where it is another.
+    classifier_device: Option<Box<Plan>>,
+}
+
+impl Plan {
+    /// The plan of all devices together.
+    fn together(mut self) -> Self {
+        if let Some(second) = self.classifier_device.take() {
+            self.purposes.iter_mut().zip(&second.purposes).for_each(|(all, more)| all.bytes += more.bytes);
+            self.memory.peak_bytes += second.memory.peak_bytes;
+        }
+        self
+    }
 }
 
 /// Bytes of a kind.
@@ -90,6 +103,17 @@ pub(super) struct Sizes {
 #[derive(Deserialize)]
 struct DeviceFile {
     device: String,
+    /// Where it is another.
+    classifier_device: Option<String>,
+}
+
+impl DeviceFile {
+    fn name(self) -> String {
+        match self.classifier_device {
+            Some(second) => format!("{}, the classifier on {second}", self.device),
+            None => self.device,
+        }
+    }
 }
 
 impl Run {
@@ -113,10 +137,9 @@ impl Run {
             tag: name.clone(),
             name,
             config,
-            device: read_json(&folder.join("device.json"), "description of a device")?
-                .map(|file: DeviceFile| file.device),
+            device: read_json(&folder.join("device.json"), "description of a device")?.map(DeviceFile::name),
             log: Log::read(&log_path)?,
-            plan: read_json(&folder.join("plan.json"), "memory plan")?,
+            plan: read_json(&folder.join("plan.json"), "memory plan")?.map(Plan::together),
             memory: read_json(&folder.join("memory.json"), "measurement of memory")?,
             classifier: match &model {
                 Some(model) => Classifier::read(&files.model(), model.classifier.features as usize)?,

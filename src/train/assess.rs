@@ -1,11 +1,11 @@
 //! Ranking a split and scoring the ranking.
 
+use super::devices::Devices;
 use super::model::Model;
 use super::row_order::RankedLabels;
 use crate::classifier::Ranker;
 use crate::config::Config;
 use crate::data::{Batch, Dataset, Split, label_frequencies};
-use crate::device::Device;
 use crate::error::Result;
 use crate::evaluate::{DEPTH, Filter, Metrics, Ranking, inverse_propensities};
 
@@ -44,8 +44,8 @@ pub fn propensities(train_frequency: &[u32], train_documents: u64, a: f64, b: f6
 ///
 /// # Errors
 /// [`crate::Error::Device`] when the device fails.
-pub fn assess(
-    device: &Device,
+pub fn assess<'d>(
+    devices: impl Into<Devices<'d>>,
     model: &Model,
     split: &Split,
     filter: &Filter,
@@ -53,15 +53,15 @@ pub fn assess(
     propensities: &Assessment,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Metrics> {
-    Ok(judge(device, model, split, filter, batch_size, propensities, progress)?.finish())
+    Ok(judge(devices, model, split, filter, batch_size, propensities, progress)?.finish())
 }
 
 /// As [`assess`], for whoever also wants to know what happened to each label ([`Ranking::label_counts`]).
 ///
 /// # Errors
 /// [`crate::Error::Device`] when the device fails.
-pub fn judge(
-    device: &Device,
+pub fn judge<'d>(
+    devices: impl Into<Devices<'d>>,
     model: &Model,
     split: &Split,
     filter: &Filter,
@@ -69,14 +69,15 @@ pub fn judge(
     propensities: &Assessment,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Ranking> {
-    let ranker = Ranker::new(device, &model.classifier, DEPTH, batch_size)?;
+    let devices = devices.into();
+    let ranker = Ranker::new(devices.classifier, &model.classifier, DEPTH, batch_size)?;
     let mut ranking = Ranking::new(propensities.inverse.clone(), propensities.unseen)
         .with_slices(propensities.frequency.clone());
     let documents: Vec<u32> = (0..split.len() as u32).collect();
     let mut waiting = None;
     let mut done = 0;
     let mut score = |documents: &[u32], ranked: RankedLabels<'_>| -> Result<()> {
-        for (document, list) in documents.iter().zip(ranked.collect(device)?) {
+        for (document, list) in documents.iter().zip(ranked.collect(devices)?) {
             let labels: Vec<u32> = list.into_iter().map(|(label, _)| label).collect();
             ranking.add(&labels, split.labels(*document as usize));
         }
@@ -87,7 +88,7 @@ pub fn judge(
     // One batch is scored while the next is ranked.
     for documents in documents.chunks(batch_size) {
         let batch = Batch::assemble(split, documents, model.micro_batch);
-        let ranked = model.rank(device, &ranker, &batch, &|document| filter.of(document).to_vec())?;
+        let ranked = model.rank(devices, &ranker, &batch, &|document| filter.of(document).to_vec())?;
         if let Some((documents, ranked)) = waiting.replace((documents, ranked)) {
             score(documents, ranked)?;
         }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::devices::Devices;
 use super::model::Model;
 use super::model_folder::{LABEL_OF_ROW, read_row_order};
 use super::selection::Selection;
 use super::stored::{Content, tensors};
-use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files::{Dtype, TensorFile, TensorSpec, write_tensors};
 
@@ -36,9 +36,9 @@ pub(super) struct Progress {
 const KEY: &str = "progress";
 
 /// Writes a checkpoint beside the one that is there and puts it in its place.
-pub(super) fn save(path: &Path, device: &Device, model: &Model, progress: &Progress) -> Result<()> {
-    let stored = tensors(model, Content::Checkpoint);
-    let mut specs: Vec<TensorSpec> = stored.iter().map(|tensor| tensor.spec.clone()).collect();
+pub(super) fn save(path: &Path, devices: Devices<'_>, model: &Model, progress: &Progress) -> Result<()> {
+    let stored = tensors(devices, model, Content::Checkpoint);
+    let mut specs: Vec<TensorSpec> = stored.iter().map(|(_, tensor)| tensor.spec.clone()).collect();
     let labels = model.row_order.as_ref().map_or(&[][..], |order| order.label_of_row());
     if model.row_order.is_some() {
         specs.push(TensorSpec::new(LABEL_OF_ROW, Dtype::U32, vec![labels.len()]));
@@ -46,13 +46,13 @@ pub(super) fn save(path: &Path, device: &Device, model: &Model, progress: &Progr
     let text = serde_json::to_string(progress).unwrap_or_default();
     let metadata = BTreeMap::from([(KEY.to_owned(), text)]);
     write_tensors(path, &metadata, &specs, &mut |i, out| match stored.get(i) {
-        Some(tensor) => tensor.write(device, path, out),
+        Some((device, tensor)) => tensor.write(device, path, out),
         None => out.write_all(bytemuck::cast_slice(labels)).map_err(Error::io("writing", path)),
     })
 }
 
 /// Reads a checkpoint into the model.
-pub(super) fn load(path: &Path, device: &Device, model: &mut Model, data: &str) -> Result<Progress> {
+pub(super) fn load(path: &Path, devices: Devices<'_>, model: &mut Model, data: &str) -> Result<Progress> {
     let anew = |error| match error {
         Error::Artefact { path, message } => {
             Error::Artefact { path, message: message + ", or start anew with --fresh" }
@@ -73,10 +73,10 @@ pub(super) fn load(path: &Path, device: &Device, model: &mut Model, data: &str) 
             ),
         ));
     }
-    for tensor in tensors(model, Content::Checkpoint) {
+    for (device, tensor) in tensors(devices, model, Content::Checkpoint) {
         tensor.load(device, &file, path)?;
     }
     model.row_order = read_row_order(&file, path, &model.classifier)?;
-    model.classifier.loaded(device)?;
+    model.classifier.loaded(devices.classifier)?;
     Ok(progress)
 }

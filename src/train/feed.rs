@@ -1,5 +1,6 @@
 //! A batch on its way to the device: all inputs of a step in one buffer, filled by one copy.
 
+use super::devices::Devices;
 use super::row_order::RowOrder;
 use crate::classifier::Positives;
 use crate::data::{Batch, Split, max_sizes};
@@ -74,9 +75,61 @@ impl FeedSizes {
     }
 }
 
-/// The input buffer.
+/// The input buffer, or two of them.
 pub struct Feed {
     buffer: Buffer,
+    /// For positives and filters, where the classifier lies on another device than the encoder.
+    labels: Option<Buffer>,
+}
+
+/// The bytes of a batch on their way to a buffer.
+struct Upload {
+    buffer: Buffer,
+    bytes: Vec<u8>,
+}
+
+/// The bytes of a batch for each device.
+pub(super) struct Inputs {
+    /// What the encoder takes; with one device, everything.
+    tokens: Upload,
+    /// What the classifier takes, where it lies on another device.
+    labels: Option<Upload>,
+}
+
+impl Upload {
+    fn new(buffer: &Buffer) -> Self {
+        Self { buffer: buffer.clone(), bytes: Vec::new() }
+    }
+
+    /// Appends words; gives the place where they will lie.
+    fn place(&mut self, words: &[u32]) -> Slice {
+        let at = self.bytes.len() as u64;
+        self.bytes.extend_from_slice(bytemuck::cast_slice(words));
+        self.bytes.resize((at + padded(words.len())) as usize, 0);
+        // Bindings are whole vectors of four words, empty ones too.
+        self.buffer.range(at, (words.len().max(4).next_multiple_of(4) * 4) as u64)
+    }
+
+    fn place_pairs(&mut self, pairs: &[[u32; 2]]) -> Positives {
+        Positives { count: pairs.len(), pairs: self.place(pairs.as_flattened()) }
+    }
+
+    /// Records the copy.
+    fn record(&mut self, recording: &mut Recording) {
+        recording.upload(&self.buffer, 0, std::mem::take(&mut self.bytes));
+    }
+}
+
+impl Inputs {
+    /// Records the copy of what the encoder takes; with one device, of everything.
+    pub(super) fn record_tokens(&mut self, recording: &mut Recording) {
+        self.tokens.record(recording);
+    }
+
+    /// Records the copy of what the classifier takes on a device of its own.
+    pub(super) fn record_labels(&mut self, recording: &mut Recording) {
+        self.labels.iter_mut().for_each(|upload| upload.record(recording));
+    }
 }
 
 /// A batch in the buffer.
@@ -102,41 +155,48 @@ impl Feed {
     /// # Errors
     /// [`crate::Error::Device`] when memory runs out.
     pub fn new(device: &Device, sizes: FeedSizes, features: usize) -> Result<Self> {
+        Self::on(device.into(), sizes, features)
+    }
+
+    /// [`Feed::new`] on one device or two.
+    pub(super) fn on(devices: Devices<'_>, sizes: FeedSizes, features: usize) -> Result<Self> {
         let micro_batches = sizes.documents.div_ceil(sizes.micro_documents.max(1)).max(1);
         // What all micro-batches have together, and what each rounds up to.
         let shared = [3 * sizes.tokens, sizes.documents + micro_batches, micro_batches * (sizes.tokens + 1)];
         let rounding = (5 * micro_batches) as u64 * padded(1);
-        let alone = [
-            sizes.tokens,
-            2 * sizes.positives,
-            2 * sizes.cluster_positives,
-            sizes.documents + 1,
-            sizes.filtered,
-            sizes.documents * features,
-        ];
-        let bytes = shared.into_iter().chain(alone).map(padded).sum::<u64>() + rounding;
-        Ok(Self { buffer: device.allocate("batch inputs", bytes)? })
+        let tokens = [sizes.tokens, sizes.documents * features];
+        let labels = [2 * sizes.positives, 2 * sizes.cluster_positives, sizes.documents + 1, sizes.filtered];
+        let mut bytes = shared.into_iter().chain(tokens).map(padded).sum::<u64>() + rounding;
+        let label_bytes = labels.into_iter().map(padded).sum::<u64>();
+        let labels =
+            devices.second().map(|second| second.allocate("batch labels", label_bytes)).transpose()?;
+        if labels.is_none() {
+            bytes += label_bytes;
+        }
+        Ok(Self { buffer: devices.encoder.allocate("batch inputs", bytes)?, labels })
     }
 
     /// Records the copy of `batch`; `filter` gives the labels that ranking leaves out of each document's list. Label l is
-    /// row l of the classifier.
+    /// row l of the classifier, and all parts lie on one device.
     pub fn record(
         &self,
         recording: &mut Recording,
         batch: &Batch,
         filter: &dyn Fn(usize) -> Vec<u32>,
     ) -> Fed {
-        self.record_in_order(recording, batch, filter, None)
+        let (fed, mut inputs) = self.lay_out(batch, filter, None);
+        inputs.record_tokens(recording);
+        fed
     }
 
-    /// [`Feed::record`] for a classifier whose rows are in this order: positives and filters name its rows.
-    pub fn record_in_order(
+    /// The bytes of `batch` for each device, and where they will lie, for a classifier whose rows are in this order:
+    /// positives and filters name its rows.
+    pub(super) fn lay_out(
         &self,
-        recording: &mut Recording,
         batch: &Batch,
         filter: &dyn Fn(usize) -> Vec<u32>,
         order: Option<&RowOrder>,
-    ) -> Fed {
+    ) -> (Fed, Inputs) {
         let mut filter_offsets = vec![0_u32];
         let mut filter_labels = Vec::new();
         for document in &batch.documents {
@@ -147,16 +207,11 @@ impl Feed {
             }
             filter_offsets.push(filter_labels.len() as u32);
         }
-        let mut bytes = Vec::new();
-        let mut place = |words: &[u32]| {
-            let at = bytes.len() as u64;
-            bytes.extend_from_slice(bytemuck::cast_slice(words));
-            bytes.resize((at + padded(words.len())) as usize, 0);
-            // Bindings are whole vectors of four words, empty ones too.
-            self.buffer.range(at, (words.len().max(4).next_multiple_of(4) * 4) as u64)
-        };
-        let unique_tokens = place(&batch.token_buckets);
-        let features = place(bytemuck::cast_slice(&batch.features));
+        let mut inputs =
+            Inputs { tokens: Upload::new(&self.buffer), labels: self.labels.as_ref().map(Upload::new) };
+        let upload = &mut inputs.tokens;
+        let unique_tokens = upload.place(&batch.token_buckets);
+        let features = upload.place(bytemuck::cast_slice(&batch.features));
         let tokens = batch
             .micro_batches
             .iter()
@@ -166,24 +221,22 @@ impl Feed {
                 count: micro.tokens.len(),
                 longest: micro.longest,
                 unique: batch.token_buckets.len(),
-                tokens: place(&micro.tokens),
-                offsets: place(&micro.offsets),
+                tokens: upload.place(&micro.tokens),
+                offsets: upload.place(&micro.offsets),
                 unique_tokens: unique_tokens.clone(),
-                bucket_offsets: place(&micro.bucket_offsets),
-                bucket_positions: place(&micro.bucket_positions),
-                bucket_rows: place(&micro.bucket_rows),
+                bucket_offsets: upload.place(&micro.bucket_offsets),
+                bucket_positions: upload.place(&micro.bucket_positions),
+                bucket_rows: upload.place(&micro.bucket_rows),
                 features: features.clone(),
             })
             .collect();
-        let mut pairs =
-            |pairs: &[[u32; 2]]| Positives { count: pairs.len(), pairs: place(pairs.as_flattened()) };
+        let upload = inputs.labels.as_mut().unwrap_or(&mut inputs.tokens);
         let positives = match order {
-            Some(order) => pairs(&order.rows_of_pairs(&batch.positives)),
-            None => pairs(&batch.positives),
+            Some(order) => upload.place_pairs(&order.rows_of_pairs(&batch.positives)),
+            None => upload.place_pairs(&batch.positives),
         };
-        let cluster_positives = batch.cluster_positives.as_deref().map(pairs);
-        let filter = [place(&filter_offsets), place(&filter_labels)];
-        recording.upload(&self.buffer, 0, bytes);
-        Fed { tokens, positives, cluster_positives, filter }
+        let cluster_positives = batch.cluster_positives.as_deref().map(|pairs| upload.place_pairs(pairs));
+        let filter = [upload.place(&filter_offsets), upload.place(&filter_labels)];
+        (Fed { tokens, positives, cluster_positives, filter }, inputs)
     }
 }

@@ -4,6 +4,7 @@ mod assess;
 mod auxiliary;
 mod calendar;
 mod checkpoint;
+mod devices;
 mod dry_run;
 mod encoder_source;
 mod feed;
@@ -25,6 +26,7 @@ mod trainer;
 pub use assess::{Assessment, assess, judge, propensities};
 pub use auxiliary::{auxiliary_cluster_count, auxiliary_clusters};
 pub use calendar::Calendar;
+pub use devices::Devices;
 pub use dry_run::{
     AuxiliaryCourse, DryRun, EvaluationCourse, Parameters, RateCourse, RewiringCourse, label_texts,
     prune_rule,

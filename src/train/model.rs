@@ -1,5 +1,6 @@
 //! Encoder and classifier put together: one training step, one ranking.
 
+use super::devices::{Devices, run_and_fetch};
 use super::feed::{Fed, Feed, FeedSizes};
 use super::heads::Heads;
 use super::row_order::{RankedLabels, RowOrder};
@@ -71,7 +72,7 @@ pub struct ModelSizes {
     pub max_block_rows: usize,
 }
 
-/// The model on a device.
+/// The model on a device, or on two.
 pub struct Model {
     /// From tokens to features.
     pub encoder: Box<dyn Encoder>,
@@ -88,11 +89,32 @@ pub struct Model {
     feed: Feed,
     /// Where rewiring grows by gradient.
     growth: Option<GrowthWorkspace>,
-    x: Buffer,
-    dx: Buffer,
+    /// On the device of the encoder.
+    below: FeatureBuffers,
+    /// On the device of the classifier: the same ones where both are one.
+    above: FeatureBuffers,
     /// A ring of pairs: the main loss and the auxiliary one.
     losses: Buffer,
     heads_kernels: String,
+}
+
+/// Room for the features of a batch and their gradient, [D, columns] f32.
+#[derive(Clone)]
+struct FeatureBuffers {
+    x: Buffer,
+    dx: Buffer,
+}
+
+/// What the parts of a training step have in common.
+struct StepParts<'s> {
+    config: &'s Config,
+    schedules: &'s Schedules,
+    documents: usize,
+    step: u64,
+    fed: &'s Fed,
+    dropout: Dropout,
+    /// Place of the step's losses in the ring.
+    place: usize,
 }
 
 /// A step on its way; the loss comes back later.
@@ -142,17 +164,28 @@ impl StepOutcome {
     ///
     /// # Errors
     /// [`crate::Error::Device`] when the device is lost.
-    pub fn loss(self, device: &Device) -> Result<f32> {
-        Ok(self.losses(device)?.main)
+    pub fn loss<'d>(self, devices: impl Into<Devices<'d>>) -> Result<f32> {
+        Ok(self.losses(devices)?.main)
     }
 
     /// Waits for the step's losses.
     ///
     /// # Errors
     /// [`crate::Error::Device`] when the device is lost.
-    pub fn losses(self, device: &Device) -> Result<StepLosses> {
-        let [main, auxiliary] = bytemuck::pod_read_unaligned(&device.collect(self.losses)?);
+    pub fn losses<'d>(self, devices: impl Into<Devices<'d>>) -> Result<StepLosses> {
+        let losses = devices.into().classifier.collect(self.losses)?;
+        let [main, auxiliary] = bytemuck::pod_read_unaligned(&losses);
         Ok(StepLosses { main, auxiliary: self.auxiliary.then_some(auxiliary) })
+    }
+}
+
+impl FeatureBuffers {
+    fn new(device: &Device, features: usize, documents: usize) -> Result<Self> {
+        let bytes = (features * columns_of(documents) * 4) as u64;
+        Ok(Self {
+            x: device.allocate("features", bytes)?,
+            dx: device.allocate("gradient of the features", bytes)?,
+        })
     }
 }
 
@@ -161,32 +194,37 @@ impl Model {
     ///
     /// # Errors
     /// [`crate::Error::Config`] for values that cannot work together; [`crate::Error::Device`] when it does not fit.
-    pub fn new(device: &Device, config: &Config, sizes: ModelSizes) -> Result<Self> {
-        Self::build(device, config, sizes, true)
+    pub fn new<'d>(devices: impl Into<Devices<'d>>, config: &Config, sizes: ModelSizes) -> Result<Self> {
+        Self::build(devices.into(), config, sizes, true)
     }
 
     /// Allocates a model whose classifier is to be filled from a file.
     ///
     /// # Errors
     /// As [`Model::new`].
-    pub fn allocate(device: &Device, config: &Config, sizes: ModelSizes) -> Result<Self> {
-        Self::build(device, config, sizes, false)
+    pub fn allocate<'d>(devices: impl Into<Devices<'d>>, config: &Config, sizes: ModelSizes) -> Result<Self> {
+        Self::build(devices.into(), config, sizes, false)
     }
 
-    fn build(device: &Device, config: &Config, sizes: ModelSizes, start: bool) -> Result<Self> {
-        let encoder = build_encoder(device, config, sizes)?;
+    fn build(devices: Devices<'_>, config: &Config, sizes: ModelSizes, start: bool) -> Result<Self> {
+        let encoder = build_encoder(devices.encoder, config, sizes)?;
         let features = encoder.features();
-        let heads = Heads::build(device, config, sizes, features, start)?;
+        let heads = Heads::build(devices.classifier, config, sizes, features, start)?;
         let feature_width = if let EncoderSizes::Features(width) = sizes.encoder { width } else { 0 };
         let cluster_positives = if heads.auxiliary.is_some() { sizes.feed.positives } else { 0 };
-        let bytes = (features * columns_of(sizes.feed.documents) * 4) as u64;
         let by_gradient =
             config.rewire.growth == RewireGrowth::Gradient && config.rewire.mode != RewireMode::Off;
         let growth = match heads.classifier.fan_in() {
             Some(layer) if by_gradient && sizes.train_batch > 0 => {
-                Some(GrowthWorkspace::new(device, layer, WORKSPACE_BYTES)?)
+                Some(GrowthWorkspace::new(devices.classifier, layer, WORKSPACE_BYTES)?)
             }
             _ => None,
+        };
+        let feed = Feed::on(devices, FeedSizes { cluster_positives, ..sizes.feed }, feature_width)?;
+        let below = FeatureBuffers::new(devices.encoder, features, sizes.feed.documents)?;
+        let above = match devices.second() {
+            Some(device) => FeatureBuffers::new(device, features, sizes.feed.documents)?,
+            None => below.clone(),
         };
         Ok(Self {
             intermediate: heads.intermediate,
@@ -197,10 +235,10 @@ impl Model {
             encoder,
             row_order: None,
             micro_batch: micro_batch(config),
-            feed: Feed::new(device, FeedSizes { cluster_positives, ..sizes.feed }, feature_width)?,
-            x: device.allocate("features", bytes)?,
-            dx: device.allocate("gradient of the features", bytes)?,
-            losses: device.allocate("losses", (LOSS_RING * 8) as u64)?,
+            feed,
+            below,
+            above,
+            losses: devices.classifier.allocate("losses", (LOSS_RING * 8) as u64)?,
         })
     }
 
@@ -211,47 +249,110 @@ impl Model {
         if encoder.is_empty() { self.heads_kernels.clone() } else { encoder }
     }
 
+    /// Those of the encoder, and those of what lies above it, for a model on two devices.
+    #[must_use]
+    pub fn kernels_of_parts(&self) -> [String; 2] {
+        [self.encoder.chosen_kernels(), self.heads_kernels.clone()]
+    }
+
     /// x [D, columns] of a batch of this size: the front of the buffer.
     fn columns(&self, buffer: &Buffer, batch: usize) -> Slice {
         buffer.range(0, (self.encoder.features() * columns_of(batch) * 4) as u64)
     }
 
-    /// One optimizer step, the `step`-th from 0, on all micro-batches of it together; returns as soon as it is queued.
+    /// One optimizer step, the `step`-th from 0, on all micro-batches of it together; on one device it returns as soon as
+    /// it is queued, on two as soon as the encoder's backward pass is.
     ///
     /// # Errors
     /// [`crate::Error::Device`] when the device fails.
     ///
     /// # Panics
     /// When the step has an auxiliary objective and the batch was not given clusters (see [`Batch::find_clusters`]).
-    pub fn train_step(
+    pub fn train_step<'d>(
         &self,
-        device: &Device,
+        devices: impl Into<Devices<'d>>,
         config: &Config,
         schedules: &Schedules,
         batch: &Batch,
         step: u64,
     ) -> Result<StepOutcome> {
-        let mut recording = Recording::new();
-        let recording = &mut recording;
-        let fed = self.feed.record_in_order(recording, batch, &|_| Vec::new(), self.row_order.as_ref());
-        let (documents, features) = (batch.len(), self.encoder.features());
-        let (x, dx) = (self.columns(&self.x, documents), self.columns(&self.dx, documents));
+        let devices = devices.into();
+        let (fed, mut inputs) = self.feed.lay_out(batch, &|_| Vec::new(), self.row_order.as_ref());
         let dropout = Dropout {
             probability: config.encoder.dropout as f32,
             seed: config.train.seed,
             step: step as u32,
             stream: 0,
         };
-        let pooled = self.encoder.forward(recording, &fed.tokens, Some(step));
-        recording.launch(dropout_columns::launch(documents, features, dropout, &pooled, &x));
-        recording.clear(dx.clone());
+        let documents = batch.len();
         let place = 2 * (step % LOSS_RING as u64) as usize;
-        let loss_slots = self.losses.range((place * 4) as u64, 8);
-        recording.clear(loss_slots.clone());
+        let parts = StepParts { config, schedules, documents, step, fed: &fed, dropout, place };
+        let mut recording = Recording::new();
+        inputs.record_tokens(&mut recording);
+        let x = self.record_features(&mut recording, &fed, documents, Some(step), dropout);
+        let (losses, seen) = match devices.second() {
+            None => {
+                let seen = self.record_heads(&mut recording, &parts);
+                self.record_backward(&mut recording, &parts);
+                let losses = recording.read_back(&self.loss_slots(place));
+                devices.encoder.submit(recording)?;
+                (losses, seen)
+            }
+            Some(second) => {
+                let features = run_and_fetch(devices.encoder, recording, &x)?;
+                let mut recording = Recording::new();
+                inputs.record_labels(&mut recording);
+                recording.upload(&self.above.x, 0, features);
+                let seen = self.record_heads(&mut recording, &parts);
+                let losses = recording.read_back(&self.loss_slots(place));
+                if self.encoder.feature_gradient().is_some() {
+                    let gradient = self.columns(&self.above.dx, documents);
+                    let gradient = run_and_fetch(second, recording, &gradient)?;
+                    let mut recording = Recording::new();
+                    recording.upload(&self.below.dx, 0, gradient);
+                    self.record_backward(&mut recording, &parts);
+                    devices.encoder.submit(recording)?;
+                } else {
+                    second.submit(recording)?;
+                }
+                (losses, seen)
+            }
+        };
+        let auxiliary = self.auxiliary.is_some() && schedules.auxiliary_weight(step).is_some();
+        let batch = TrainedBatch { documents, positives: fed.positives, seen };
+        Ok(StepOutcome { documents, auxiliary, batch, losses })
+    }
+
+    /// Where the losses of a step are summed up.
+    fn loss_slots(&self, place: usize) -> Slice {
+        self.losses.range((place * 4) as u64, 8)
+    }
+
+    /// From tokens to x [D, columns] on the encoder's device.
+    fn record_features(
+        &self,
+        recording: &mut Recording,
+        fed: &Fed,
+        documents: usize,
+        step: Option<u64>,
+        dropout: Dropout,
+    ) -> Slice {
+        let x = self.columns(&self.below.x, documents);
+        let pooled = self.encoder.forward(recording, &fed.tokens, step);
+        recording.launch(dropout_columns::launch(documents, self.encoder.features(), dropout, &pooled, &x));
+        x
+    }
+
+    /// From x to the losses and dx, all on the classifier's device, with the updates of what lies there. Gives what the
+    /// classifier saw, [H, columns].
+    fn record_heads(&self, recording: &mut Recording, parts: &StepParts<'_>) -> Slice {
+        let StepParts { config, schedules, documents, step, fed, place, .. } = *parts;
+        let (x, dx) = (self.columns(&self.above.x, documents), self.columns(&self.above.dx, documents));
+        recording.clear(dx.clone());
+        recording.clear(self.loss_slots(place));
 
         let auxiliary = self.auxiliary.as_ref().zip(schedules.auxiliary_weight(step));
         let main_share = 1.0 - auxiliary.map_or(0.0, |(_, weight)| weight);
-        let dfeatures = self.encoder.feature_gradient();
         let (seen, dseen) = match &self.intermediate {
             Some(layer) => {
                 let dseen = layer.output_gradient(documents);
@@ -274,7 +375,8 @@ impl Model {
         };
         self.classifier.record_step(recording, &classifier_step);
         if let Some(layer) = &self.intermediate {
-            layer.record_backward(recording, documents, &x, dfeatures.as_ref().map(|_| &dx));
+            let trains_encoder = self.encoder.feature_gradient().is_some();
+            layer.record_backward(recording, documents, &x, trains_encoder.then_some(&dx));
             layer.record_update(recording, documents, schedules.intermediate.rates(step));
         }
         if let Some((head, weight)) = auxiliary {
@@ -290,17 +392,18 @@ impl Model {
             };
             head.record_step(recording, &auxiliary_step);
         }
+        seen
+    }
 
-        if let Some(dfeatures) = dfeatures {
-            let launch = dropout_columns_backward::launch(documents, features, dropout, &dx, &dfeatures);
-            recording.launch(launch);
-            self.encoder.backward(recording, &fed.tokens, step);
-            self.encoder.update(recording, &fed.tokens, schedules.encoder.rates(step), step);
-        }
-        let losses = recording.read_back(&loss_slots);
-        device.submit(std::mem::take(recording))?;
-        let batch = TrainedBatch { documents, positives: fed.positives, seen };
-        Ok(StepOutcome { documents, auxiliary: auxiliary.is_some(), batch, losses })
+    /// From dx to the encoder's parameters, on the encoder's device; nothing where it is not trained.
+    fn record_backward(&self, recording: &mut Recording, parts: &StepParts<'_>) {
+        let StepParts { schedules, documents, step, fed, dropout, .. } = *parts;
+        let Some(dfeatures) = self.encoder.feature_gradient() else { return };
+        let (dx, features) = (self.columns(&self.below.dx, documents), self.encoder.features());
+        let launch = dropout_columns_backward::launch(documents, features, dropout, &dx, &dfeatures);
+        recording.launch(launch);
+        self.encoder.backward(recording, &fed.tokens, step);
+        self.encoder.update(recording, &fed.tokens, schedules.encoder.rates(step), step);
     }
 
     /// Rewires the classifier right after the training step on `last`, whose features and positives still lie on the
@@ -308,14 +411,15 @@ impl Model {
     ///
     /// # Errors
     /// [`crate::Error::Device`] when the device fails.
-    pub fn rewire(
+    pub fn rewire<'d>(
         &self,
-        device: &Device,
+        devices: impl Into<Devices<'d>>,
         config: &Config,
         prune: Prune,
         regrow: Regrow,
         last: &TrainedBatch,
     ) -> Result<Option<RewireCounts>> {
+        let device = devices.into().classifier;
         let Some(layer) = self.classifier.fan_in() else { return Ok(None) };
         let Some(workspace) = &self.growth else { return layer.rewire(device, prune, regrow).map(Some) };
         let guide = GrowthBatch {
@@ -352,27 +456,32 @@ impl Model {
     ///
     /// # Errors
     /// [`crate::Error::Device`] when the device fails.
-    pub fn rank(
+    pub fn rank<'d>(
         &self,
-        device: &Device,
+        devices: impl Into<Devices<'d>>,
         ranker: &Ranker,
         batch: &Batch,
         filter: &dyn Fn(usize) -> Vec<u32>,
     ) -> Result<RankedLabels<'_>> {
-        let mut recording = Recording::new();
+        let devices = devices.into();
         let order = self.row_order.as_ref();
-        let Fed { tokens, filter, .. } = self.feed.record_in_order(&mut recording, batch, filter, order);
-        let x = self.columns(&self.x, batch.len());
-        let pooled = self.encoder.forward(&mut recording, &tokens, None);
-        let features = self.encoder.features();
-        recording.launch(dropout_columns::launch(batch.len(), features, Dropout::OFF, &pooled, &x));
+        let (fed, mut inputs) = self.feed.lay_out(batch, filter, order);
+        let mut recording = Recording::new();
+        inputs.record_tokens(&mut recording);
+        let mut x = self.record_features(&mut recording, &fed, batch.len(), None, Dropout::OFF);
+        if devices.second().is_some() {
+            let features = run_and_fetch(devices.encoder, std::mem::take(&mut recording), &x)?;
+            inputs.record_labels(&mut recording);
+            recording.upload(&self.above.x, 0, features);
+            x = self.columns(&self.above.x, batch.len());
+        }
         let seen = match &self.intermediate {
             Some(layer) => layer.record_forward(&mut recording, batch.len(), &x),
             None => x,
         };
-        let filter = filter.each_ref();
+        let filter = fed.filter.each_ref();
         let ranked = ranker.record(&mut recording, &self.classifier, batch.len(), &seen, filter);
-        device.submit(recording)?;
+        devices.classifier.submit(recording)?;
         Ok(RankedLabels { ranked, order })
     }
 }

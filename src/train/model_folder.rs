@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::devices::Devices;
 use super::encoder_source::{check_tokenizer, special_tokens};
 use super::feed::FeedSizes;
 use super::model::{EncoderSizes, Model, ModelSizes};
@@ -13,7 +14,6 @@ use super::stored::{Content, tensors};
 use crate::classifier::{FanIn, FanInOptions, Head};
 use crate::config::{Config, IntermediateActivation};
 use crate::data::{LabelMap, Tokenizer};
-use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files::{Dtype, TensorFile, TensorSpec, write_atomically, write_tensors};
 
@@ -121,10 +121,15 @@ pub(super) fn write_description(folder: &Path, model: &Model, info: &ModelInfo) 
 }
 
 /// Writes the tensors, beside the file that is there, and puts them in its place.
-pub(super) fn write_weights(folder: &Path, device: &Device, model: &Model, info: &ModelInfo) -> Result<()> {
+pub(super) fn write_weights(
+    folder: &Path,
+    devices: Devices<'_>,
+    model: &Model,
+    info: &ModelInfo,
+) -> Result<()> {
     let path = folder.join(MODEL_FILE);
-    let stored = tensors(model, Content::Model);
-    let mut specs: Vec<TensorSpec> = stored.iter().map(|tensor| tensor.spec.clone()).collect();
+    let stored = tensors(devices, model, Content::Model);
+    let mut specs: Vec<TensorSpec> = stored.iter().map(|(_, tensor)| tensor.spec.clone()).collect();
     let mut of_labels = vec![(TRAIN_FREQUENCY, &info.train_frequency[..])];
     if let Some(order) = &model.row_order {
         of_labels.push((LABEL_OF_ROW, order.label_of_row()));
@@ -133,7 +138,7 @@ pub(super) fn write_weights(folder: &Path, device: &Device, model: &Model, info:
     specs.extend(of_labels.iter().map(of_label));
     let metadata = BTreeMap::from([("format".to_owned(), FORMAT.to_owned())]);
     write_tensors(&path, &metadata, &specs, &mut |i, out| match stored.get(i) {
-        Some(tensor) => tensor.write(device, &path, out),
+        Some((device, tensor)) => tensor.write(device, &path, out),
         None => {
             let (_, numbers) = of_labels[i - stored.len()];
             out.write_all(bytemuck::cast_slice(numbers)).map_err(Error::io("writing", &path))
@@ -205,11 +210,12 @@ pub struct LoadedModel {
 ///
 /// # Errors
 /// [`Error::Artefact`] when a file is missing, damaged or of another kind; [`Error::Device`] when it does not fit.
-pub fn load_model(
+pub fn load_model<'d>(
     folder: &Path,
-    device: &Device,
+    devices: impl Into<Devices<'d>>,
     sizes: impl FnOnce(&Config, &Tokenizer) -> Result<FeedSizes>,
 ) -> Result<LoadedModel> {
+    let devices = devices.into();
     let Described { config, encoder, tokenizer, file, train_documents } = Described::open(folder)?;
     let labels = LabelMap::from_file(&folder.join("labels.txt"))?;
     let vocabulary = tokenizer.vocabulary() as usize;
@@ -223,8 +229,8 @@ pub fn load_model(
         max_block_rows: 0,
     };
     // Ranking needs no states: without them a model takes a third of the memory of its training.
-    let mut model = Model::allocate(device, &without_states(&config), sizes)?;
-    for tensor in tensors(&model, Content::Model) {
+    let mut model = Model::allocate(devices, &without_states(&config), sizes)?;
+    for (device, tensor) in tensors(devices, &model, Content::Model) {
         tensor.load(device, &file, &folder.join(MODEL_FILE))?;
     }
     if let Some(layer) = model.classifier.fan_in() {

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::auxiliary::{auxiliary_cluster_count, auxiliary_sizes};
 use super::calendar::Calendar;
+use super::devices::Devices;
 use super::feed::FeedSizes;
 use super::model::{EncoderSizes, Model, ModelSizes, micro_batch};
 use crate::classifier::Ranker;
@@ -33,6 +34,9 @@ pub struct Plan {
     pub max_buffer_bytes: u64,
     /// Memory that is free on the device now, where it is known.
     pub available_bytes: Option<u64>,
+    /// What the device of the classifier takes, where it is another: then the rest is of the encoder's device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classifier_device: Option<Box<Plan>>,
 }
 
 /// Bytes of a kind.
@@ -102,30 +106,52 @@ fn purpose_of(name: &str) -> usize {
 }
 
 impl Plan {
-    /// Plans a run of `config` on a device like `device`.
+    /// Plans a run of `config` on a device like this one, or on two.
     ///
     /// # Errors
     /// As building the model there: [`Error::Config`], [`Error::Device`].
-    pub fn new(device: &Device, config: &Config, sizes: ModelSizes) -> Result<Self> {
-        let planning = device.planning();
-        let model = Model::new(&planning, config, sizes)?;
-        let _ranker = Ranker::new(&planning, &model.classifier, DEPTH, config.evaluate.batch_size)?;
+    pub fn new<'d>(devices: impl Into<Devices<'d>>, config: &Config, sizes: ModelSizes) -> Result<Self> {
+        let devices = devices.into();
+        let planning = devices.encoder.planning();
+        let second = devices.second().map(Device::planning);
+        let both = Devices { encoder: &planning, classifier: second.as_ref().unwrap_or(&planning) };
+        let model = Model::new(both, config, sizes)?;
+        let _ranker = Ranker::new(both.classifier, &model.classifier, DEPTH, config.evaluate.batch_size)?;
+        let fan_in = model.classifier.connections();
+        let mut plan = Self::of_device(&planning, sizes.labels, fan_in);
+        if let Some(second) = &second {
+            let second = Self::of_device(second, sizes.labels, fan_in);
+            plan.bytes_per_label = second.bytes_per_label;
+            plan.classifier_device = Some(Box::new(second));
+        }
+        Ok(plan)
+    }
+
+    /// What was allocated on a device that only counts.
+    fn of_device(planning: &Device, labels: usize, fan_in: usize) -> Self {
         let memory = planning.memory();
         let mut purposes = PURPOSES.map(|(name, _)| Purpose { name, bytes: 0 });
         for buffer in &memory.buffers {
             purposes[purpose_of(&buffer.name)].bytes += buffer.bytes;
         }
         let label_bytes = purposes[0].bytes + purposes[1].bytes;
-        Ok(Self {
-            device: device.name().to_owned(),
-            labels: sizes.labels,
-            fan_in: model.classifier.connections(),
-            bytes_per_label: label_bytes as f64 / sizes.labels as f64,
+        Self {
+            device: planning.name().to_owned(),
+            labels,
+            fan_in,
+            bytes_per_label: label_bytes as f64 / labels as f64,
             purposes: purposes.to_vec(),
-            max_buffer_bytes: device.max_buffer_bytes(),
-            available_bytes: if is_host(device.kind()) { available_memory() } else { None },
+            max_buffer_bytes: planning.max_buffer_bytes(),
+            available_bytes: if is_host(planning.kind()) { available_memory() } else { None },
             memory,
-        })
+            classifier_device: None,
+        }
+    }
+
+    /// The most that all buffers take at once, bytes; of two devices, the sum of what each takes at most.
+    #[must_use]
+    pub fn peak_bytes(&self) -> u64 {
+        self.memory.peak_bytes + self.classifier_device.as_ref().map_or(0, |second| second.peak_bytes())
     }
 
     /// Refuses a run that does not fit.
@@ -133,13 +159,23 @@ impl Plan {
     /// # Errors
     /// [`Error::Device`] with what is needed, what there is, and what to change.
     pub fn check(&self) -> Result<()> {
+        let refuse = |needed: u64, available: u64, remedy: String| {
+            let (needed, available) = (megabytes(needed), megabytes(available));
+            Err(Error::Device(format!("the run needs {needed} and {available} is free; {remedy}")))
+        };
+        if let Some(second) = &self.classifier_device {
+            second.check()?;
+            // Both in the memory of the host: they share what is free.
+            if let Some(available) = self.available_bytes.and(second.available_bytes)
+                && available < self.peak_bytes()
+            {
+                return refuse(self.peak_bytes(), available, second.remedy());
+            }
+        }
         match self.available_bytes {
-            Some(available) if available < self.memory.peak_bytes => Err(Error::Device(format!(
-                "the run needs {} and {} is free; {}",
-                megabytes(self.memory.peak_bytes),
-                megabytes(available),
-                self.remedy()
-            ))),
+            Some(available) if available < self.memory.peak_bytes => {
+                refuse(self.memory.peak_bytes, available, self.remedy())
+            }
             _ => Ok(()),
         }
     }
@@ -171,6 +207,22 @@ impl Plan {
     /// Lines for a terminal.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
+        let Some(second) = &self.classifier_device else {
+            let mut lines = self.buffer_lines();
+            lines.push(self.label_line());
+            lines.push(self.device_line());
+            return lines;
+        };
+        let mut lines = vec![format!("encoder on {}", self.device)];
+        lines.extend(self.buffer_lines());
+        lines.push(self.device_line());
+        lines.extend([String::new(), format!("classifier on {}", second.device)]);
+        lines.extend(second.lines());
+        lines
+    }
+
+    /// The buffers of the device, the large ones by name, and their sums.
+    fn buffer_lines(&self) -> Vec<String> {
         const SMALL: u64 = 100 << 10;
         let (large, small): (Vec<_>, Vec<_>) = self.memory.buffers.iter().partition(|b| b.bytes >= SMALL);
         let mut lines: Vec<String> = large
@@ -190,19 +242,25 @@ impl Plan {
             megabytes(self.memory.bytes),
             megabytes(self.memory.peak_bytes)
         ));
-        lines.push(format!(
+        lines
+    }
+
+    fn label_line(&self) -> String {
+        format!(
             "{:.1} bytes a label with fan-in {}, {:.2} a connection",
             self.bytes_per_label,
             self.fan_in,
             self.bytes_per_label / self.fan_in as f64
-        ));
+        )
+    }
+
+    fn device_line(&self) -> String {
         let available = self.available_bytes.map_or("unknown".to_owned(), megabytes);
-        lines.push(format!(
+        format!(
             "{}: buffers up to {}, free memory {available}",
             self.device,
             megabytes(self.max_buffer_bytes)
-        ));
-        lines
+        )
     }
 }
 

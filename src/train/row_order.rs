@@ -1,8 +1,8 @@
 //! Which label each row of the classifier is. Labels that share their features are neighbours among the rows, and label
 //! ids stay what they are everywhere else: in data, metrics, files and clusters.
 
+use super::devices::Devices;
 use crate::classifier::Ranked;
-use crate::device::Device;
 use crate::error::{Error, Result};
 
 /// A permutation of the L labels.
@@ -78,8 +78,8 @@ impl RankedLabels<'_> {
     ///
     /// # Errors
     /// [`Error::Device`] when the device is lost.
-    pub fn collect(self, device: &Device) -> Result<Vec<Vec<(u32, f32)>>> {
-        let lists = self.ranked.collect(device)?;
+    pub fn collect<'d>(self, devices: impl Into<Devices<'d>>) -> Result<Vec<Vec<(u32, f32)>>> {
+        let lists = self.ranked.collect(devices.into().classifier)?;
         Ok(match self.order {
             Some(order) => lists.into_iter().map(|list| order.labels_of(list)).collect(),
             None => lists,

@@ -4,6 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::devices::Devices;
+use super::model::Model;
 use super::plan::Plan;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -151,12 +153,23 @@ impl RunFolder {
         Config::load(&self.config_path(), &[])
     }
 
-    /// Writes down where the run goes on, for whoever compares runs: the device and the kernels chosen on it.
+    /// Writes down where the run goes on, for whoever compares runs: the device and the kernels chosen on it, and those
+    /// of the classifier where it lies on another.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be written.
-    pub fn write_device(&self, device: &str, kernels: &str) -> Result<()> {
-        self.write_json("device.json", &serde_json::json!({"device": device, "kernels": kernels}))
+    pub fn write_devices(&self, devices: Devices<'_>, model: &Model) -> Result<()> {
+        let text = match devices.second() {
+            None => serde_json::json!({"device": devices.encoder.name(), "kernels": model.chosen_kernels()}),
+            Some(second) => {
+                let [encoder, classifier] = model.kernels_of_parts();
+                serde_json::json!({
+                    "device": devices.encoder.name(), "kernels": encoder,
+                    "classifier_device": second.name(), "classifier_kernels": classifier,
+                })
+            }
+        };
+        self.write_json("device.json", &text)
     }
 
     /// Writes down what the run will take: every buffer with its bytes, and bytes by purpose.
@@ -165,9 +178,11 @@ impl RunFolder {
     /// [`Error::Io`] when it cannot be written.
     pub fn write_plan(&self, plan: &Plan) -> Result<()> {
         let mut text = serde_json::json!(plan);
-        if let Some(object) = text.as_object_mut() {
-            // What else takes memory on this machine at this moment is not the run's.
-            object.remove("available_bytes");
+        // What else takes memory on this machine at this moment is not the run's.
+        for place in ["", "/classifier_device"] {
+            if let Some(object) = text.pointer_mut(place).and_then(serde_json::Value::as_object_mut) {
+                object.remove("available_bytes");
+            }
         }
         self.write_json("plan.json", &text)
     }

@@ -2,6 +2,7 @@
 
 use super::auxiliary::{auxiliary_sizes, cluster_count};
 use super::calendar::Calendar;
+use super::devices::Devices;
 use super::encoder_source::{EncoderSource, check_tokenizer};
 use super::feed::FeedSizes;
 use super::grouping::check_grouping;
@@ -10,7 +11,6 @@ use super::plan::Plan;
 use super::selection;
 use crate::config::{Config, EvaluateOn};
 use crate::data::{Dataset, Split};
-use crate::device::Device;
 use crate::error::{Error, Result};
 
 /// Whether a run can begin: the data have the split to evaluate on, the sizes work together and fit on the device, the
@@ -18,10 +18,15 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// As [`model_sizes`], [`Plan::new`], [`Plan::check`] and [`EncoderSource::check_weights`].
-pub fn check_run(device: &Device, config: &Config, source: &EncoderSource, dataset: &Dataset) -> Result<()> {
+pub fn check_run<'d>(
+    devices: impl Into<Devices<'d>>,
+    config: &Config,
+    source: &EncoderSource,
+    dataset: &Dataset,
+) -> Result<()> {
     let sizes = model_sizes(config, source, dataset, 0)?;
     source.check_weights(config)?;
-    Plan::new(device, config, sizes)?.check()
+    Plan::new(devices, config, sizes)?.check()
 }
 
 /// The sizes of the model of a run.

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
+use super::devices::Devices;
 use super::model::Model;
 use crate::classifier::{Dense, DenseBlock, FanIn, Head, LabelBlock};
 use crate::device::{Buffer, Device};
@@ -136,9 +137,21 @@ fn parameter_tensors(parameters: &[Parameter], content: Content) -> Vec<Stored> 
     out
 }
 
-/// The tensors of a model, in the order of the file. The auxiliary head is there for training alone.
-pub(super) fn tensors(model: &Model, content: Content) -> Vec<Stored> {
-    let mut out = encoder_tensors(&*model.encoder, content);
+/// The tensors of a model, in the order of the file, each with the device that it lies on. The auxiliary head is there
+/// for training alone.
+pub(super) fn tensors<'d>(
+    devices: Devices<'d>,
+    model: &Model,
+    content: Content,
+) -> Vec<(&'d Device, Stored)> {
+    let below = encoder_tensors(&*model.encoder, content).into_iter().map(|tensor| (devices.encoder, tensor));
+    let above = tensors_above(model, content).into_iter().map(|tensor| (devices.classifier, tensor));
+    below.chain(above).collect()
+}
+
+/// The tensors of all that lies on the encoder.
+fn tensors_above(model: &Model, content: Content) -> Vec<Stored> {
+    let mut out = Vec::new();
     if let Some(layer) = &model.intermediate {
         out.extend(parameter_tensors(layer.parameters(), content));
     }

@@ -11,6 +11,7 @@ use super::assess::{Assessment, assess, propensities, training_counts};
 use super::auxiliary::auxiliary_clusters;
 use super::calendar::Calendar;
 use super::checkpoint::{self, Progress};
+use super::devices::Devices;
 use super::dry_run::prune_rule;
 use super::encoder_source::EncoderSource;
 use super::grouping::row_order;
@@ -25,7 +26,6 @@ use crate::classifier::{Regrow, RewireCounts};
 use crate::config::{Config, RewireInit};
 use crate::data::clusters::ClusterProgress;
 use crate::data::{Batch, Dataset, LabelClusters, epoch_order};
-use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::evaluate::{Filter, Metrics};
 
@@ -96,7 +96,7 @@ pub enum Event<'a> {
 /// What a run needs besides its config.
 pub struct TrainOptions<'a> {
     /// Where it runs.
-    pub device: &'a Device,
+    pub devices: Devices<'a>,
     /// What to do.
     pub config: &'a Config,
     /// What the encoder is made of.
@@ -172,9 +172,9 @@ impl<'a> Trainer<'a> {
         let vocabulary = dataset.tokenizer.vocabulary() as usize;
         let evaluated = evaluated_split(config, dataset)?;
         let sizes = model_sizes(config, o.encoder, dataset, o.max_block_rows)?;
-        let plan = Plan::new(o.device, config, sizes)?;
+        let plan = Plan::new(o.devices, config, sizes)?;
         plan.check()?;
-        let mut model = Model::new(o.device, config, sizes)?;
+        let mut model = Model::new(o.devices, config, sizes)?;
         let (train_frequency, counted) = training_counts(config, dataset);
         let e = &config.evaluate;
         let documents = dataset.train.len() as u64;
@@ -195,14 +195,14 @@ impl<'a> Trainer<'a> {
         let mut progress = Progress { data: data.clone(), ..Progress::default() };
         let path = o.folder.checkpoint_path();
         if o.resume && path.is_file() {
-            progress = checkpoint::load(&path, o.device, &mut model, &data)?;
+            progress = checkpoint::load(&path, o.devices, &mut model, &data)?;
         } else {
             let mut report = |progress| observer(Event::Clusters(progress));
             model.row_order = row_order(config, dataset, &mut report)?;
-            o.encoder.load(o.device, config, model.encoder.parameters())?;
+            o.encoder.load(o.devices.encoder, config, model.encoder.parameters())?;
         }
         o.folder.cut_log(progress.log_lines)?;
-        o.folder.write_device(o.device.name(), &model.chosen_kernels())?;
+        o.folder.write_devices(o.devices, &model)?;
         o.folder.write_plan(&plan)?;
         write_description(&o.folder.last_model(), &model, &info)?;
         let filter = if config.evaluate.filter && matches!(evaluated, Some((_, "test"))) {
@@ -219,7 +219,7 @@ impl<'a> Trainer<'a> {
             progress,
             propensities,
             filter,
-            planned_bytes: plan.memory.peak_bytes,
+            planned_bytes: plan.peak_bytes(),
             in_flight: VecDeque::new(),
             o,
         })
@@ -266,7 +266,7 @@ impl<'a> Trainer<'a> {
                 batch.find_clusters(clusters);
             }
             let outcome =
-                self.model.train_step(self.o.device, self.o.config, &self.schedules, &batch, step)?;
+                self.model.train_step(self.o.devices, self.o.config, &self.schedules, &batch, step)?;
             self.progress.step += 1;
             let trained = outcome.batch();
             self.in_flight.push_back((self.progress.step, outcome));
@@ -288,7 +288,7 @@ impl<'a> Trainer<'a> {
         while self.in_flight.len() > left {
             let Some((step, outcome)) = self.in_flight.pop_front() else { break };
             let documents = outcome.documents;
-            let losses = outcome.losses(self.o.device)?;
+            let losses = outcome.losses(self.o.devices)?;
             for (name, loss) in [("loss", Some(losses.main)), ("auxiliary loss", losses.auxiliary)] {
                 if let Some(loss) = loss.filter(|loss| !loss.is_finite()) {
                     return Err(diverged(&format!("the {name} became {loss}"), step));
@@ -312,7 +312,7 @@ impl<'a> Trainer<'a> {
             RewireInit::Random => config.classifier.init_scale / (config.classifier.fan_in as f64).sqrt(),
         };
         let regrow = Regrow { bound: bound as f32, step: step as u32 };
-        let Some(counts) = self.model.rewire(self.o.device, config, prune, regrow, trained)? else {
+        let Some(counts) = self.model.rewire(self.o.devices, config, prune, regrow, trained)? else {
             return Ok(());
         };
         let [rewirings, pruned, again] = &mut self.progress.rewired;
@@ -383,7 +383,7 @@ impl<'a> Trainer<'a> {
         self.progress.documents = 0;
         self.progress.rewired = [0; 3];
         self.save_checkpoint()?;
-        self.o.folder.write_memory(self.o.device.memory().peak_bytes, process_peak())?;
+        self.o.folder.write_memory(self.o.devices.peak_bytes(), process_peak())?;
         observer(Event::Epoch {
             epoch: epoch + 1,
             loss,
@@ -399,7 +399,7 @@ impl<'a> Trainer<'a> {
         let Some((split, name)) = evaluated_split(self.o.config, self.o.dataset)? else { return Ok(None) };
         let total = split.len();
         let metrics = assess(
-            self.o.device,
+            self.o.devices,
             &self.model,
             split,
             &self.filter,
@@ -413,12 +413,12 @@ impl<'a> Trainer<'a> {
     fn save_checkpoint(&mut self) -> Result<()> {
         self.progress.log_lines = self.o.folder.log_lines()?;
         let path = self.o.folder.checkpoint_path();
-        checkpoint::save(&path, self.o.device, &self.model, &self.progress)
+        checkpoint::save(&path, self.o.devices, &self.model, &self.progress)
             .map_err(|error| self.in_step(error))
     }
 
     fn save_model(&self, folder: &Path) -> Result<()> {
-        write_weights(folder, self.o.device, &self.model, &self.info).map_err(|error| self.in_step(error))
+        write_weights(folder, self.o.devices, &self.model, &self.info).map_err(|error| self.in_step(error))
     }
 
     /// Adds the step to what was found to have diverged.
