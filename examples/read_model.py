@@ -9,7 +9,7 @@ Each line of tokens.jsonl is one document, {"tokens": [12, 7, ...]}: ids of RUN/
 first. A score is the label's logit; its probability is 1 / (1 + exp(-score)) for models trained with BCE.
 
 Letters: V vocabulary, H features of the encoder (or of its last hidden layer), P outputs of the intermediate layer,
-L labels, F fan-in, G labels that share their features.
+L labels, F fan-in, G labels that share their features, K labels that are dense where the others are not.
 """
 
 import argparse
@@ -153,10 +153,15 @@ class Model:
             if "classifier.indices" in file.keys():
                 self.indices = file.get_tensor("classifier.indices")  # u16 [⌈L / G⌉, F]: which feature a weight is for
             self.group = self.config["classifier"].get("group", 1)  # G
-            self.label_of_row = np.arange(len(self.labels))  # rows of a classifier with groups are in another order
+            self.label_of_row = np.arange(len(self.labels))  # with groups or dense labels, rows are in another order
             if "classifier.label_of_row" in file.keys():
                 self.label_of_row = file.get_tensor("classifier.label_of_row")  # u32 [L]
-            self.bias = file.get_tensor("classifier.bias")  # f32 [L]
+            self.bias = file.get_tensor("classifier.bias")  # f32 [L], or of the L - K labels that are not dense
+            self.dense = None
+            if "classifier.dense.weights" in file.keys():
+                names = ("classifier.dense.weights", "classifier.dense.bias")
+                self.dense = [file.get_tensor(name) for name in names]  # [K, P], [K]
+        self.private = self.config["classifier"].get("dense_features", 0)  # features for the dense labels alone
         self.weights = read_weights(folder / "model.safetensors")  # [L, F]
 
     def features(self, tokens):
@@ -171,6 +176,14 @@ class Model:
 
     def score(self, h):
         """The logit of every row, [L]: each looks at F of the features only, or at all of them."""
+        if self.dense is None:
+            return self.score_alike(h)
+        weights, bias = self.dense
+        frequent = weights @ h[: weights.shape[1]] + bias
+        return np.concatenate([frequent, self.score_alike(h[self.private :])])
+
+    def score_alike(self, h):
+        """The logits of the rows of classifier.weights."""
         z = np.empty(len(self.bias))
         for start in range(0, len(z), BLOCK):
             block = slice(start, start + BLOCK)

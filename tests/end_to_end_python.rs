@@ -89,6 +89,14 @@ fn labels_that_share_their_features() {
 }
 
 #[test]
+fn dense_labels_and_a_sparse_tail() {
+    compare(&["--set", "classifier.dense_labels=0.2"]);
+    let groups = ["classifier.dense_labels=9", "classifier.dense_features=8", "classifier.group=8"];
+    let narrow = ["classifier.weights=bf16", "intermediate.width=24", "classifier.fan_in=5"];
+    compare(&groups.iter().chain(&narrow).flat_map(|setting| ["--set", *setting]).collect::<Vec<_>>());
+}
+
+#[test]
 fn intermediate_layers_and_dense_classifiers() {
     compare(&["--set", "intermediate.width=24"]);
     let relu = ["--set", "intermediate.width=24", "--set", "intermediate.activation=relu"];

@@ -203,6 +203,21 @@ fn check_everywhere(config: &Config) {
     }
 }
 
+/// Four dense labels, then five sparse ones, in blocks of four: both parts look at all three features, or each at four
+/// of eight, or each at four outputs of an intermediate layer.
+#[test]
+fn gradients_of_dense_and_sparse_labels() {
+    let private = ["classifier.dense_labels=4", "classifier.dense_features=4", "classifier.fan_in=4"];
+    check_everywhere(&config("bce", "[3]", &["classifier.dense_labels=4"]));
+    check_everywhere(&config("squared_hinge", "[8]", &private));
+    let auxiliary = format!("auxiliary.weight={SHARE}");
+    let relu = ["intermediate.width=8", "intermediate.activation=relu", &auxiliary];
+    let config = config("bce", "[5]", &[&private[..], &relu].concat());
+    check_everywhere(&config);
+    let [_, (_, cpu), _, (_, gpu)] = engines();
+    check("dense and sparse, CPU to GPU", Devices { encoder: cpu, classifier: gpu }, &config);
+}
+
 /// The encoder on one engine, all that lies on it on another.
 #[test]
 fn gradients_across_two_devices() {
@@ -243,8 +258,23 @@ fn check<'d>(place: &str, devices: impl Into<Devices<'d>>, config: &Config) {
             let features = (0..layer.options.features as u16).collect::<Vec<u16>>();
             (weights, features.repeat(LABELS), bias)
         }
+        Head::Mixed(layer) => {
+            // As many connections for dense labels as for the others, so that rows are alike.
+            let (frequent, tail) = (&layer.dense.options, &layer.tail.options);
+            assert_eq!(frequent.features, tail.fan_in, "{place}");
+            let first = (layer.features() - tail.features) as u16;
+            let (weights, bias) = layer.dense.contents(device).unwrap();
+            let contents = layer.tail.contents(device).unwrap();
+            let of_dense = (0..frequent.features as u16).collect::<Vec<u16>>().repeat(frequent.labels);
+            let of_tail = contents.indices.iter().map(|index| first + index);
+            (
+                [weights, contents.weights].concat(),
+                of_dense.into_iter().chain(of_tail).collect(),
+                [bias, contents.bias].concat(),
+            )
+        }
     };
-    let dense = config.classifier.head != HeadKind::FanIn;
+    let dense = config.classifier.head != HeadKind::FanIn || config.classifier.dense_labels > 0.0;
     assert_eq!(model.classifier.dense().is_some(), dense, "{place}");
     let truth = Truth {
         encoder: model.encoder.parameters().iter().map(|p| read(devices.encoder, p)).collect(),
@@ -300,6 +330,11 @@ fn check<'d>(place: &str, devices: impl Into<Devices<'d>>, config: &Config) {
             [weights, bias]
         }
         Head::Dense(layer) => first_states(device, layer),
+        Head::Mixed(layer) => {
+            let [weights, _, bias, _] = layer.tail.states(device).unwrap();
+            let [of_dense, bias_of_dense] = first_states(device, &layer.dense);
+            [[of_dense, weights].concat(), [bias_of_dense, bias].concat()]
+        }
     };
     let slopes = (0..weights.len()).map(|n| truth.slope(|truth| &mut truth.weights[n]));
     compare(&format!("{place}: classifier.weights"), &weights, &slopes.collect::<Vec<_>>());

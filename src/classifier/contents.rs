@@ -35,12 +35,13 @@ impl FanIn {
         }
         for block in &self.blocks {
             let shape = block.shape;
-            let weights = &contents.weights[shape.first_label * o.fan_in..][..shape.rows * o.fan_in];
+            let first_row = shape.first_label - self.first_label();
+            let weights = &contents.weights[first_row * o.fan_in..][..shape.rows * o.fan_in];
             let packed = o.precision.weights.pack(weights, o.fan_in, shape.weight_words());
             device.write(&block.weights, 0, bytemuck::cast_slice(&packed))?;
-            let bias = &contents.bias[shape.first_label..][..shape.rows];
+            let bias = &contents.bias[first_row..][..shape.rows];
             device.write(&block.bias, 0, bytemuck::cast_slice(bias))?;
-            let first = shape.first_label / o.group * o.fan_in;
+            let first = first_row / o.group * o.fan_in;
             let rows = contents.indices[first..][..shape.index_rows() * o.fan_in].chunks_exact(o.fan_in);
             let padded: Vec<u16> =
                 rows.flat_map(|row| row.iter().copied().chain((o.fan_in % 2 == 1).then_some(0))).collect();

@@ -28,6 +28,8 @@ pub enum DenseRole {
     Classifier,
     /// The auxiliary head.
     Auxiliary,
+    /// The frequent labels of an output layer whose tail is sparse.
+    Frequent,
 }
 
 impl DenseRole {
@@ -37,6 +39,7 @@ impl DenseRole {
         match self {
             Self::Classifier => "classifier",
             Self::Auxiliary => "auxiliary",
+            Self::Frequent => "classifier.dense",
         }
     }
 }

@@ -231,6 +231,20 @@ impl FanIn {
         Ok(Self { options, blocks, workspace })
     }
 
+    /// Makes its labels the rows from `first` on of a larger layer: positives, filters and rankings number them so.
+    /// Contents and logits that are read or written whole begin with its own first label.
+    pub(super) fn begin_at(&mut self, first: usize) {
+        let before = self.first_label();
+        for block in &mut self.blocks {
+            block.shape.first_label = block.shape.first_label - before + first;
+        }
+    }
+
+    /// The number of its first label: 0, unless it is the tail of a larger layer.
+    pub(super) fn first_label(&self) -> usize {
+        self.blocks.first().map_or(0, |block| block.shape.first_label)
+    }
+
     /// Records one training step over all labels: the loss is added to its place in the ring, the gradient of the
     /// features to `dx`, and weights and biases take one optimizer step.
     pub fn record_step(&self, recording: &mut Recording, step: &Step<'_>) {
@@ -373,7 +387,7 @@ impl FanIn {
             let values: Vec<f32> = device.read_vec(&logits, shape.rows * columns)?;
             for (row, values) in values.chunks_exact(columns).enumerate() {
                 for (sample, value) in values[..batch].iter().enumerate() {
-                    out[sample * self.options.labels + shape.first_label + row] = *value;
+                    out[sample * self.options.labels + shape.first_label - self.first_label() + row] = *value;
                 }
             }
         }

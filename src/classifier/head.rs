@@ -1,8 +1,9 @@
-//! The output layer of a model: fixed fan-in, or dense.
+//! The output layer of a model: fixed fan-in, dense, or dense for the first labels and fixed fan-in for the rest.
 
 use super::dense::Dense;
 use super::fan_in::{FanIn, Step};
-use crate::device::{Device, Recording};
+use super::mixed::Mixed;
+use crate::device::{Device, Recording, Slice};
 use crate::error::Result;
 
 /// From features to labels.
@@ -11,24 +12,28 @@ pub enum Head {
     FanIn(FanIn),
     /// All features.
     Dense(Dense),
+    /// All features for the first labels, a fixed number of connections for each of the others.
+    Mixed(Mixed),
 }
 
 impl Head {
-    /// The fixed fan-in layer, if it is one: only that is rewired.
+    /// The fixed fan-in layer, or the part that is one: only that is rewired.
     #[must_use]
     pub fn fan_in(&self) -> Option<&FanIn> {
         match self {
             Self::FanIn(layer) => Some(layer),
             Self::Dense(_) => None,
+            Self::Mixed(layer) => Some(&layer.tail),
         }
     }
 
-    /// The dense layer, if it is one.
+    /// The dense layer, or the part that is one.
     #[must_use]
     pub fn dense(&self) -> Option<&Dense> {
         match self {
             Self::FanIn(_) => None,
             Self::Dense(layer) => Some(layer),
+            Self::Mixed(layer) => Some(&layer.dense),
         }
     }
 
@@ -38,6 +43,7 @@ impl Head {
         match self {
             Self::FanIn(layer) => layer.options.labels,
             Self::Dense(layer) => layer.options.labels,
+            Self::Mixed(layer) => layer.labels(),
         }
     }
 
@@ -47,34 +53,45 @@ impl Head {
         match self {
             Self::FanIn(layer) => layer.options.features,
             Self::Dense(layer) => layer.options.features,
+            Self::Mixed(layer) => layer.features(),
         }
     }
 
-    /// Connections of a label: F, or all D.
+    /// Connections of a label: F, or all D where no label has fewer.
     #[must_use]
     pub fn connections(&self) -> usize {
         match self {
             Self::FanIn(layer) => layer.options.fan_in,
             Self::Dense(layer) => layer.options.features,
+            Self::Mixed(layer) => layer.tail.options.fan_in,
         }
     }
 
     /// Consecutive rows that share a row of indices; 1 where none do.
     #[must_use]
     pub fn group(&self) -> usize {
+        self.fan_in().map_or(1, |layer| layer.options.group)
+    }
+
+    /// Whether the place of a label among the rows matters, so that rows may be in another order than labels.
+    #[must_use]
+    pub fn has_row_order(&self) -> bool {
+        self.group() > 1 || matches!(self, Self::Mixed(_))
+    }
+
+    /// What the dense part and the fixed fan-in part see of `x` [D, columns].
+    pub(super) fn views(&self, x: &Slice, batch: usize) -> [Slice; 2] {
         match self {
-            Self::FanIn(layer) => layer.options.group,
-            Self::Dense(_) => 1,
+            Self::FanIn(_) | Self::Dense(_) => [x.clone(), x.clone()],
+            Self::Mixed(layer) => layer.views(x, batch),
         }
     }
 
-    /// Labels of the largest block.
-    pub(super) fn largest_block(&self) -> usize {
-        match self {
-            Self::FanIn(layer) => layer.blocks.iter().map(|block| block.shape.rows).max(),
-            Self::Dense(layer) => layer.blocks.iter().map(|block| block.shape.rows).max(),
-        }
-        .unwrap_or(0)
+    /// What the fixed fan-in part sees of `x` [D, columns].
+    #[must_use]
+    pub fn seen_by_fan_in(&self, x: &Slice, batch: usize) -> Slice {
+        let [_, tail] = self.views(x, batch);
+        tail
     }
 
     /// Records one training step over all labels: see [`FanIn::record_step`] and [`Dense::record_step`].
@@ -82,6 +99,7 @@ impl Head {
         match self {
             Self::FanIn(layer) => layer.record_step(recording, step),
             Self::Dense(layer) => layer.record_step(recording, step),
+            Self::Mixed(layer) => layer.record_step(recording, step),
         }
     }
 
@@ -90,9 +108,6 @@ impl Head {
     /// # Errors
     /// [`crate::Error::Device`] when memory runs out or the device is lost.
     pub fn loaded(&self, device: &Device) -> Result<()> {
-        match self {
-            Self::FanIn(layer) => layer.rebuild_inverted(device),
-            Self::Dense(_) => Ok(()),
-        }
+        self.fan_in().map_or(Ok(()), |layer| layer.rebuild_inverted(device))
     }
 }

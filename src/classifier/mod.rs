@@ -1,5 +1,5 @@
-//! The output layer: fixed fan-in weights over the encoder's features, its training sweep, rewiring and ranking; and the
-//! dense layer it is compared with.
+//! The output layer: fixed fan-in weights over the encoder's features, its training sweep, rewiring and ranking; the dense
+//! layer it is compared with; and a layer whose most frequent labels are dense.
 
 mod block;
 mod contents;
@@ -7,6 +7,7 @@ mod dense;
 mod fan_in;
 mod grow;
 mod head;
+mod mixed;
 mod rank;
 mod rewire;
 mod select;
@@ -18,5 +19,6 @@ pub use dense::{Dense, DenseBlock, DenseOptions, DenseRole};
 pub use fan_in::{FanIn, FanInOptions, Positives, Step, StepScale, WORKSPACE_BYTES};
 pub use grow::{GrowthBatch, GrowthWorkspace};
 pub use head::Head;
+pub use mixed::{Mixed, PRIVATE_UNIT};
 pub use rank::{Ranked, Ranker};
 pub use rewire::{Prune, Regrow, RewireCounts};

@@ -47,13 +47,14 @@ impl Ranker {
         }
         let k = k.min(layer.labels());
         let columns = columns_of(max_batch);
-        let largest = layer.largest_block();
-        let (rows, logits) = match layer {
-            Head::FanIn(_) => (largest, None),
-            Head::Dense(_) => {
-                let rows = (LOGITS_BYTES / (columns * 4) / RUN * RUN).max(RUN).min(largest);
-                (rows, Some((device.allocate("logits to rank", (rows * columns * 4) as u64)?, rows)))
-            }
+        let sparse = layer.fan_in().and_then(|layer| layer.blocks.iter().map(|block| block.shape.rows).max());
+        let dense = layer.dense().and_then(|layer| layer.blocks.iter().map(|block| block.shape.rows).max());
+        let run = |largest: usize| (LOGITS_BYTES / (columns * 4) / RUN * RUN).max(RUN).min(largest);
+        let dense = dense.map(run);
+        let rows = sparse.max(dense).unwrap_or(0);
+        let logits = match dense {
+            Some(rows) => Some((device.allocate("logits to rank", (rows * columns * 4) as u64)?, rows)),
+            None => None,
         };
         let listed = (segments(rows) * columns * k * 4) as u64;
         let best = (columns * k * 4) as u64;
@@ -77,9 +78,13 @@ impl Ranker {
         x: &Slice,
         filter: [&Slice; 2],
     ) -> Ranked {
-        match layer {
-            Head::FanIn(layer) => self.record_fan_in(recording, layer, batch, x, filter),
-            Head::Dense(layer) => self.record_dense(recording, layer, batch, x, filter),
+        let [seen_by_dense, seen_by_fan_in] = layer.views(x, batch);
+        // In the order of their labels, as the merge wants it.
+        if let Some(layer) = layer.dense() {
+            self.record_dense(recording, layer, batch, &seen_by_dense, filter);
+        }
+        if let Some(layer) = layer.fan_in() {
+            self.record_fan_in(recording, layer, batch, &seen_by_fan_in, filter);
         }
         let bytes = (batch * self.k * 4) as u64;
         Ranked {

@@ -1,6 +1,7 @@
 //! What lies on the encoder: intermediate layer, classifier and auxiliary head, as their keys work together.
 
 use super::{Config, EncoderKind, Freeze, FreezeName, HeadKind};
+use crate::classifier::PRIVATE_UNIT;
 use crate::error::{Error, Result};
 
 /// Labels that may share a row of indices.
@@ -22,14 +23,48 @@ impl Config {
         self.auxiliary.weight > 0.0
     }
 
+    /// Labels of the dense part of a classifier whose tail is sparse, K of `labels`; 0: there is none.
+    #[must_use]
+    pub fn dense_labels(&self, labels: usize) -> usize {
+        match self.classifier.dense_labels {
+            0.0 => 0,
+            share if share < 1.0 => ((labels as f64 * share) as usize).max(1),
+            count => count as usize,
+        }
+    }
+
+    /// Checks that the dense part leaves labels to the tail.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when it does not.
+    pub fn check_dense_labels(&self, labels: usize) -> Result<()> {
+        let dense = self.dense_labels(labels);
+        if dense == 0 || dense < labels {
+            return Ok(());
+        }
+        let message = format!(
+            "{dense} dense labels leave none of {labels} to the sparse tail; for a classifier that is dense throughout, \
+             say classifier.head = \"dense\""
+        );
+        Err(Error::config("classifier.dense_labels", message))
+    }
+
     /// Checks the fan-in against what the classifier will see, given the features of the encoder.
     ///
     /// # Errors
     /// [`Error::Config`] when a label would have more connections than there are.
     pub fn check_fan_in(&self, features: usize) -> Result<()> {
         let fan_in = self.classifier.fan_in;
-        if self.classifier.head != HeadKind::FanIn || fan_in <= self.intermediate_width().unwrap_or(features)
-        {
+        let seen = self.intermediate_width().unwrap_or(features);
+        let private = self.classifier.dense_features;
+        if private > 0 && fan_in + private > seen {
+            let left = seen.saturating_sub(private);
+            let message = format!(
+                "{private} of {seen} features leave {left} to the sparse labels, fewer than the {fan_in} of classifier.fan_in"
+            );
+            return Err(Error::config("classifier.dense_features", message));
+        }
+        if self.classifier.head != HeadKind::FanIn || fan_in <= seen {
             return Ok(());
         }
         let seen = match self.intermediate_width() {
@@ -39,9 +74,10 @@ impl Config {
         Err(Error::config("classifier.fan_in", format!("{fan_in} is more than the {seen}")))
     }
 
-    /// Checks groups of labels, intermediate layer and auxiliary objective.
+    /// Checks groups of labels, dense labels, intermediate layer and auxiliary objective.
     pub(super) fn check_heads(&self) -> Result<()> {
         self.check_groups()?;
+        self.check_dense_part()?;
         if self.classifier.head == HeadKind::Bottleneck && self.intermediate.width > 0 {
             let message = "leave it at 0 with classifier.head = \"bottleneck\", whose intermediate layer is as wide as \
                            classifier.fan_in";
@@ -74,6 +110,29 @@ impl Config {
             let message =
                 "an auxiliary objective trains the encoder, but this one is not trained; set it to 0";
             return Err(Error::config("auxiliary.weight", message));
+        }
+        Ok(())
+    }
+
+    fn check_dense_part(&self) -> Result<()> {
+        let (labels, features) = (self.classifier.dense_labels, self.classifier.dense_features);
+        let fits = (0.0..1.0).contains(&labels) || (labels.fract() == 0.0 && (1.0..2e9).contains(&labels));
+        if !fits {
+            let message =
+                format!("must be 0 (none), a share below 1, or a whole number of labels, is {labels}");
+            return Err(Error::config("classifier.dense_labels", message));
+        }
+        if labels > 0.0 && self.classifier.head != HeadKind::FanIn {
+            let message = "only the fan_in head has a dense part; leave it at 0 with another head";
+            return Err(Error::config("classifier.dense_labels", message));
+        }
+        if features > 0 && labels == 0.0 {
+            let message = "needs dense labels to belong to; set classifier.dense_labels, or leave it at 0";
+            return Err(Error::config("classifier.dense_features", message));
+        }
+        if !features.is_multiple_of(PRIVATE_UNIT) {
+            let message = format!("must be a multiple of {PRIVATE_UNIT}, is {features}");
+            return Err(Error::config("classifier.dense_features", message));
         }
         Ok(())
     }

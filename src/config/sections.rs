@@ -184,7 +184,7 @@ sections! {
     /// `[classifier]`.
     Classifier {
         head: HeadKind, fan_in: usize, group: usize, grouping: String, weights: Storage, moments: Storage, loss: Loss, reduction: Reduction, bias: bool,
-        init_scale: f64, bias_init: BiasInit, device: String,
+        init_scale: f64, bias_init: BiasInit, dense_labels: f64, dense_features: usize, device: String,
     }
     /// `[intermediate]`.
     Intermediate { width: usize, activation: IntermediateActivation }

@@ -93,6 +93,16 @@ impl Slice {
         self.bytes
     }
 
+    /// `bytes` bytes of it, from byte `offset` on; see [`Buffer::range`].
+    ///
+    /// # Panics
+    /// When it ends before, or the range is not made of whole words.
+    #[must_use]
+    pub fn range(&self, offset: u64, bytes: u64) -> Self {
+        assert!(offset.checked_add(bytes).is_some_and(|end| end <= self.bytes));
+        self.buffer.range(self.offset + offset, bytes)
+    }
+
     /// Its first `bytes` bytes.
     ///
     /// # Panics

@@ -39,8 +39,14 @@ pub(super) fn classifier(runs: &[Run]) -> Result<String> {
     } else {
         "The model after the last epoch."
     };
+    let is_mixed = |run: &Run| run.model.as_ref().is_some_and(|model| model.classifier.dense_labels > 0);
+    let mixed = if shown.iter().any(|(_, run, _)| is_mixed(run)) {
+        paragraph("Where the most frequent labels are dense, these are the numbers of all other labels.")
+    } else {
+        String::new()
+    };
     let figures = [magnitudes(&shown), signed(&shown)?, degrees(&shown)];
-    Ok(paragraph(of) + &table(runs, &shown) + &charts(runs, figures))
+    Ok(paragraph(of) + &mixed + &table(runs, &shown) + &charts(runs, figures))
 }
 
 fn table(runs: &[Run], shown: &[(usize, &Run, &Classifier)]) -> String {

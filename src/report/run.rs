@@ -95,8 +95,22 @@ pub(super) struct Model {
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Sizes {
     pub(super) labels: u64,
+    /// Of a label that is not dense.
     pub(super) fan_in: u64,
     pub(super) features: u64,
+    /// The most frequent so many are dense, and their weights a tensor of their own.
+    #[serde(default)]
+    pub(super) dense_labels: u64,
+    /// Features that are theirs alone.
+    #[serde(default)]
+    dense_features: u64,
+}
+
+impl Sizes {
+    /// Features that connections choose from.
+    fn wired_features(&self) -> usize {
+        self.features.saturating_sub(self.dense_features) as usize
+    }
 }
 
 /// `device.json`.
@@ -142,7 +156,7 @@ impl Run {
             plan: read_json(&folder.join("plan.json"), "memory plan")?.map(Plan::together),
             memory: read_json(&folder.join("memory.json"), "measurement of memory")?,
             classifier: match &model {
-                Some(model) => Classifier::read(&files.model(), model.classifier.features as usize)?,
+                Some(model) => Classifier::read(&files.model(), model.classifier.wired_features())?,
                 None => None,
             },
             model,
@@ -152,9 +166,10 @@ impl Run {
         })
     }
 
-    /// Connections of the classifier, L · F.
+    /// Connections of the classifier, F of each label that is not dense.
     pub(super) fn connections(&self) -> Option<u64> {
-        self.model.as_ref().map(|model| model.classifier.labels * model.classifier.fan_in)
+        let sizes = &self.model.as_ref()?.classifier;
+        Some(sizes.labels.saturating_sub(sizes.dense_labels) * sizes.fan_in)
     }
 
     /// Optimizer steps in an epoch, once one is over.

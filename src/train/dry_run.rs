@@ -115,6 +115,8 @@ pub struct Parameters {
 fn dense_head(config: &Config) -> Config {
     let mut dense = config.clone();
     dense.classifier.head = HeadKind::Dense;
+    dense.classifier.dense_labels = 0.0;
+    dense.classifier.dense_features = 0;
     dense.intermediate.width = 0;
     dense
 }
@@ -184,6 +186,7 @@ impl DryRun {
         let encoder = build_encoder(&planning, config, sizes)?;
         let features = encoder.features();
         config.check_fan_in(features)?;
+        config.check_dense_labels(sizes.labels)?;
         let counts =
             parameter_counts(config, sizes.labels, features, sizes.auxiliary.map_or(0, |head| head.clusters));
         let own = encoder.parameters().iter().map(Parameter::len).sum();

@@ -1,5 +1,6 @@
-//! Which labels share a row of indices (`classifier.group`, `classifier.grouping`): the order in which labels become
-//! rows, whose consecutive runs are the groups.
+//! Which labels share a row of indices (`classifier.group`, `classifier.grouping`) and which are dense
+//! (`classifier.dense_labels`): the order in which labels become rows. The most frequent come first where these are
+//! dense, and consecutive runs of the others are the groups.
 
 use std::cmp::Reverse;
 use std::path::Path;
@@ -34,7 +35,9 @@ impl Grouping<'_> {
     }
 }
 
-/// The order of the rows of a run, as `classifier.grouping` says; none where no labels share their features.
+/// The order of the rows of a run: the labels of the dense part by falling frequency in training, then the others as
+/// `classifier.grouping` says, or by frequency where they share nothing. None where there is no dense part and no labels
+/// share their features.
 ///
 /// # Errors
 /// As [`LabelClusters::from_file`]; [`Error::Config`] when there is no such file.
@@ -44,17 +47,28 @@ pub fn row_order(
     progress: &mut dyn FnMut(ClusterProgress),
 ) -> Result<Option<RowOrder>> {
     let (group, seed) = (config.classifier.group, config.train.seed);
-    if group == 1 {
+    let labels = dataset.labels.len();
+    let dense = config.dense_labels(labels);
+    if group == 1 && dense == 0 {
         return Ok(None);
     }
-    let labels = dataset.labels.len();
-    let label_of_row = match Grouping::of(config) {
-        Grouping::Frequency => by_frequency(&label_frequencies(&dataset.train, labels)),
+    let frequent = by_frequency(&label_frequencies(&dataset.train, labels));
+    let grouping = if group > 1 { Grouping::of(config) } else { Grouping::Frequency };
+    let order = match grouping {
+        Grouping::Frequency => frequent.clone(),
         Grouping::Random => shuffled(labels, seed),
         Grouping::Text => one_after_another(&text_clusters(dataset, group, seed, progress)?),
         Grouping::File(path) => one_after_another(&read(path, dataset)?),
     };
-    RowOrder::new(label_of_row).map(Some)
+    RowOrder::new(dense_first(&frequent[..dense], order)).map(Some)
+}
+
+/// The labels `dense`, then the others in their `order`.
+fn dense_first(dense: &[u32], order: Vec<u32>) -> Vec<u32> {
+    let mut is_dense = vec![false; order.len()];
+    dense.iter().for_each(|label| is_dense[*label as usize] = true);
+    let others = order.into_iter().filter(|label| !is_dense[*label as usize]);
+    dense.iter().copied().chain(others).collect()
 }
 
 /// Whether the order can be made, without the work of making it.
@@ -104,7 +118,7 @@ fn one_after_another(clusters: &LabelClusters) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{by_frequency, one_after_another, shuffled};
+    use super::{by_frequency, dense_first, one_after_another, shuffled};
     use crate::data::LabelClusters;
 
     #[test]
@@ -112,6 +126,7 @@ mod tests {
         assert_eq!(by_frequency(&[3, 0, 7, 3, 9]), [4, 2, 0, 3, 1]);
         let clusters = LabelClusters::new(vec![1, 0, 2, 1, 0]).unwrap();
         assert_eq!(one_after_another(&clusters), [1, 4, 0, 3, 2]);
+        assert_eq!(dense_first(&[4, 2], vec![1, 4, 0, 3, 2]), [4, 2, 1, 0, 3]);
     }
 
     #[test]

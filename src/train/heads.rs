@@ -1,7 +1,7 @@
 //! What lies on the encoder: intermediate layer, classifier, auxiliary head.
 
 use super::model::{AuxiliarySizes, ModelSizes, product_options};
-use crate::classifier::{Dense, DenseOptions, DenseRole, FanIn, FanInOptions, Head};
+use crate::classifier::{Dense, DenseOptions, DenseRole, FanIn, FanInOptions, Head, Mixed};
 use crate::config::{Config, HeadKind, IntermediateActivation};
 use crate::device::Device;
 use crate::encoder::{Intermediate, IntermediateOptions};
@@ -33,29 +33,35 @@ impl Heads {
         start: bool,
     ) -> Result<Self> {
         config.check_fan_in(features)?;
+        config.check_dense_labels(sizes.labels)?;
         let width = config.intermediate_width();
-        let any = width.is_some() || config.classifier.head != HeadKind::FanIn || sizes.auxiliary.is_some();
+        let dense_labels = config.dense_labels(sizes.labels);
+        let dense_classifier = config.classifier.head != HeadKind::FanIn || dense_labels > 0;
+        let any = width.is_some() || dense_classifier || sizes.auxiliary.is_some();
         let products =
             if any { Products::choose(device, &product_options(config))? } else { Products::floor() };
         let intermediate =
             width.map(|width| intermediate(device, config, sizes, [features, width], &products));
         let seen = width.unwrap_or(features);
         let classifier = match config.classifier.head {
-            HeadKind::FanIn => {
-                let options = fan_in_options(config, sizes, seen);
-                Head::FanIn(if start {
-                    FanIn::new(device, options)?
-                } else {
-                    FanIn::allocate(device, options)?
-                })
+            HeadKind::FanIn if dense_labels > 0 => {
+                let private = config.classifier.dense_features;
+                let frequent = DenseOptions {
+                    role: DenseRole::Frequent,
+                    labels: dense_labels,
+                    features: if private > 0 { private } else { seen },
+                    ..dense_options(config, sizes, seen)
+                };
+                let tail = FanInOptions {
+                    labels: sizes.labels - dense_labels,
+                    ..fan_in_options(config, sizes, seen - private)
+                };
+                let dense = dense(device, frequent, &products, start)?;
+                Head::Mixed(Mixed::new(dense, fan_in(device, tail, start)?, seen)?)
             }
+            HeadKind::FanIn => Head::FanIn(fan_in(device, fan_in_options(config, sizes, seen), start)?),
             HeadKind::Dense | HeadKind::Bottleneck => {
-                let (options, products) = (dense_options(config, sizes, seen), products.clone());
-                Head::Dense(if start {
-                    Dense::new(device, options, products)?
-                } else {
-                    Dense::allocate(device, options, products)?
-                })
+                Head::Dense(dense(device, dense_options(config, sizes, seen), &products, start)?)
             }
         };
         let auxiliary = sizes.auxiliary.map(|auxiliary| {
@@ -69,6 +75,15 @@ impl Heads {
             chosen_kernels: if any { products.describe() } else { String::new() },
         })
     }
+}
+
+fn fan_in(device: &Device, options: FanInOptions, start: bool) -> Result<FanIn> {
+    if start { FanIn::new(device, options) } else { FanIn::allocate(device, options) }
+}
+
+fn dense(device: &Device, options: DenseOptions, products: &Products, start: bool) -> Result<Dense> {
+    let products = products.clone();
+    if start { Dense::new(device, options, products) } else { Dense::allocate(device, options, products) }
 }
 
 fn intermediate(

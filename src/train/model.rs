@@ -428,7 +428,7 @@ impl Model {
             batch: last.documents,
             loss: config.classifier.loss,
             positives: &last.positives,
-            x: &last.seen,
+            x: &self.classifier.seen_by_fan_in(&last.seen, last.documents),
         };
         layer.rewire_by_gradient(device, prune, regrow, &guide).map(Some)
     }

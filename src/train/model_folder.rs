@@ -19,7 +19,8 @@ use crate::files::{Dtype, TensorFile, TensorSpec, write_atomically, write_tensor
 
 /// File with the tensors.
 pub(super) const MODEL_FILE: &str = "model.safetensors";
-/// Tensor with the label of each row of the classifier, where labels share rows of indices. \[L\] u32
+/// Tensor with the label of each row of the classifier, where labels share rows of indices or some are dense.
+/// \[L\] u32
 pub(super) const LABEL_OF_ROW: &str = "classifier.label_of_row";
 /// Tensor with the training documents of each label. \[L\] u32
 const TRAIN_FREQUENCY: &str = "labels.train_frequency";
@@ -72,6 +73,12 @@ struct ClassifierDescription {
     group: usize,
     /// What it sees: the features of the encoder, or the outputs of the intermediate layer.
     features: usize,
+    /// Labels of the first rows, which are dense and have no indices.
+    #[serde(default)]
+    dense_labels: usize,
+    /// The first so many features are for these labels alone, and the others for the rest; 0: all are for all.
+    #[serde(default)]
+    dense_features: usize,
 }
 
 fn one() -> usize {
@@ -101,6 +108,8 @@ pub(super) fn write_description(folder: &Path, model: &Model, info: &ModelInfo) 
             fan_in: model.classifier.connections(),
             group: model.classifier.group(),
             features: model.classifier.features(),
+            dense_labels: info.config.dense_labels(info.labels.len()),
+            dense_features: info.config.classifier.dense_features,
         },
         tokenizer: TokenizerDescription {
             max_tokens: info.config.data.max_tokens,
@@ -249,9 +258,9 @@ pub fn load_model<'d>(
     Ok(LoadedModel { model, info, tokenizer })
 }
 
-/// The order of the rows, from a model or a checkpoint; none where every label has a row of indices for itself.
+/// The order of the rows, from a model or a checkpoint; none where it does not matter.
 pub(super) fn read_row_order(file: &TensorFile, path: &Path, classifier: &Head) -> Result<Option<RowOrder>> {
-    if classifier.group() == 1 {
+    if !classifier.has_row_order() {
         return Ok(None);
     }
     let label_of_row = file.u32s(LABEL_OF_ROW, &[classifier.labels()])?;

@@ -50,7 +50,16 @@ pub struct Purpose {
 
 /// Which buffers belong to which purpose, by the beginning of their name; the last takes the rest.
 const PURPOSES: [(&str, &[&str]); 7] = [
-    ("classifier weights, indices, biases", &["classifier weights", "classifier indices", "classifier bias"]),
+    (
+        "classifier weights, indices, biases",
+        &[
+            "classifier weights",
+            "classifier indices",
+            "classifier bias",
+            "classifier.dense weights",
+            "classifier.dense bias",
+        ],
+    ),
     (
         "classifier optimizer states, rewiring, inverted index",
         &[
@@ -58,6 +67,10 @@ const PURPOSES: [(&str, &[&str]); 7] = [
             "classifier second",
             "classifier bias first",
             "classifier bias second",
+            "classifier.dense first",
+            "classifier.dense second",
+            "classifier.dense bias first",
+            "classifier.dense bias second",
             "regrown",
             "inverted index",
         ],
@@ -332,6 +345,7 @@ mod tests {
             "classifier weights",
             "classifier bias",
             "classifier bias first moment",
+            "classifier.dense bias second moment",
             "regrown slots",
             "encoder.embedding.weight",
             "first moment of encoder.norm.bias",
@@ -341,7 +355,7 @@ mod tests {
             "auxiliary bias first moment",
             "second moment of intermediate.weight",
         ];
-        assert_eq!(names.map(purpose_of), [0, 0, 1, 1, 2, 3, 6, 4, 4, 5, 5]);
+        assert_eq!(names.map(purpose_of), [0, 0, 1, 1, 1, 2, 3, 6, 4, 4, 5, 5]);
     }
 
     /// Counted by hand: SGD keeps no states, so a label has F weights of 4 bytes, F indices of 2, a bias, and a bit
@@ -366,7 +380,9 @@ mod tests {
     #[test]
     fn the_plan_is_what_the_model_takes() {
         let auxiliary = ["intermediate.width=48", "intermediate.activation=gelu", "auxiliary.weight=0.5"];
-        for more in [&[][..], &["classifier.head=dense"], &["classifier.head=bottleneck"], &auxiliary] {
+        let mixed = ["classifier.dense_labels=0.1", "classifier.dense_features=0"];
+        for more in [&[][..], &["classifier.head=dense"], &["classifier.head=bottleneck"], &auxiliary, &mixed]
+        {
             let plan = taken(more);
             let heads = plan.purposes.iter().find(|p| p.name.starts_with("intermediate")).unwrap().bytes;
             assert_eq!(heads > 0, more.len() == 3 || more == ["classifier.head=bottleneck"], "{more:?}");

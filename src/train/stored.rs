@@ -158,6 +158,10 @@ fn tensors_above(model: &Model, content: Content) -> Vec<Stored> {
     match &model.classifier {
         Head::FanIn(layer) => out.extend(fan_in_tensors(layer, content)),
         Head::Dense(layer) => out.extend(dense_tensors(layer, content)),
+        Head::Mixed(layer) => {
+            out.extend(dense_tensors(&layer.dense, content));
+            out.extend(fan_in_tensors(&layer.tail, content));
+        }
     }
     if let Some(head) = &model.auxiliary
         && content == Content::Checkpoint
