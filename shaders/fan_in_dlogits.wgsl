@@ -55,7 +55,7 @@ fn main(
         var z3 = z0;
         for (var f = 0u; f < params.fan_in; f++) {
             let w = stored(WEIGHTS, weights[weight_base + f / per_word(WEIGHTS)], f);
-            let at = index_in(indices[index_base + f / 2u], f) * quads + tile;
+            let at = index_in(indices[index_base + index_word(f)], f) * quads + tile;
             z0 += w * x[at];
             z1 += w * x[at + 1u];
             z2 += w * x[at + 2u];

@@ -3,6 +3,7 @@
 // An invocation owns one sample and one segment of labels; equal scores rank by the lower label. Labels on a sample's
 // filter list never enter.
 //!import linear
+//!import fan_in
 //!import narrow
 //!import top_k_list
 
@@ -54,14 +55,20 @@ fn main(
             let index_base = (row / params.group) * params.index_words;
             var z = bias[row];
             let weight_base = row * params.weight_words;
-            for (var f = 1u; f < params.fan_in; f += 2u) {
-                let word = indices[index_base + f / 2u];
-                z += weight_at(weight_base, f - 1u) * x[(word & 0xffffu) * params.columns + sample];
-                z += weight_at(weight_base, f) * x[(word >> 16u) * params.columns + sample];
+            // Whole words of indices first, each read once.
+            let whole = params.fan_in - params.fan_in % INDICES_IN_WORD;
+            for (var f = 0u; f < whole; f += INDICES_IN_WORD) {
+                let word = indices[index_base + index_word(f)];
+                z += weight_at(weight_base, f) * x[index_in(word, f) * params.columns + sample];
+                z += weight_at(weight_base, f + 1u) * x[index_in(word, f + 1u) * params.columns + sample];
+                if INDICES_IN_WORD == 4u {
+                    z += weight_at(weight_base, f + 2u) * x[index_in(word, f + 2u) * params.columns + sample];
+                    z += weight_at(weight_base, f + 3u) * x[index_in(word, f + 3u) * params.columns + sample];
+                }
             }
-            if (params.fan_in & 1u) == 1u {
-                let word = indices[index_base + params.fan_in / 2u];
-                z += weight_at(weight_base, params.fan_in - 1u) * x[(word & 0xffffu) * params.columns + sample];
+            for (var f = whole; f < params.fan_in; f++) {
+                let index = index_in(indices[index_base + index_word(f)], f);
+                z += weight_at(weight_base, f) * x[index * params.columns + sample];
             }
             offer(sample, params.first_label + row, z);
         }

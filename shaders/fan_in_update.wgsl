@@ -48,7 +48,7 @@ fn bits_of(words: vec4<u32>, slot: u32) -> u32 {
 }
 
 fn gradient_of(row: u32, slot: u32) -> f32 {
-    let word = indices[(row / params.group) * params.index_words + slot / 2u];
+    let word = indices[(row / params.group) * params.index_words + index_word(slot)];
     let quads = params.columns / 4u;
     let feature = index_in(word, slot) * quads;
     var sum = vec4<f32>(0.0);

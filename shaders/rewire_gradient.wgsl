@@ -5,7 +5,8 @@
 //   sum over the labels of the row of |sum_b dlogits[l,b] * x[b, d]|
 //
 // becomes the slot's index, among equals the one drawn first. Slots take their turns in order, so that no two of a row
-// choose the same feature. Weights and states are rewire_regrow's.
+// choose the same feature. In stratified rows all candidates are from the slot's own stratum. Weights and states are
+// rewire_regrow's.
 //
 // An invocation owns one row of indices, and of it the slots from first_slot to before end_slot.
 //!import linear
@@ -43,9 +44,11 @@ var<immediate> params: Params;
 var<private> candidates: array<u32, MAX_CANDIDATES>;
 var<private> found: u32;
 
-// Takes the index as a candidate, unless the row has it or it is one already.
+// Takes the index as a candidate, unless the row has it or it is one already. No other slot looks at the features of a
+// stratum.
 fn offer(index_row: u32, index: u32) {
-    var known = row_has(index_row, params.fan_in, index);
+    var known = false;
+    if STRATIFIED == 0u { known = row_has(index_row, params.fan_in, index); }
     for (var i = 0u; i < found; i++) {
         if candidates[i] == index {
             known = true;
@@ -59,17 +62,22 @@ fn offer(index_row: u32, index: u32) {
 
 // Draws the candidates of a slot; with fewer free features than are wanted, all of them.
 fn find_candidates(index_row: u32, slot: u32) {
-    let free = select(1u, params.features - params.fan_in, params.features > params.fan_in);
+    var free = select(1u, params.features - params.fan_in, params.features > params.fan_in);
+    var choices = Choices(0u, NOTHING_BARRED, params.features);
+    if STRATIFIED == 1u {
+        choices = choices_of(index_row, slot, true);
+        free = choices.count;
+    }
     let wanted = min(params.candidates, free);
     found = 0u;
-    var index = 0u;
+    var place = 0u;
     for (var i = 0u; i < MAX_DRAWS && found < wanted; i++) {
-        index = drawn_index(index_row, slot, i);
-        offer(index_row, index);
+        place = drawn_below(index_row, slot, i, choices.count);
+        offer(index_row, choice_at(choices, place));
     }
-    for (var i = 0u; i < params.features && found < wanted; i++) {
-        index = select(index + 1u, 0u, index + 1u >= params.features);
-        offer(index_row, index);
+    for (var i = 0u; i < choices.count && found < wanted; i++) {
+        place = select(place + 1u, 0u, place + 1u >= choices.count);
+        offer(index_row, choice_at(choices, place));
     }
 }
 

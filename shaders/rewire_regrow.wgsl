@@ -1,6 +1,7 @@
 // Pruned connections grow again elsewhere: a new index, drawn at random among those that the row does not have, a
 // new weight (zero, or uniform within +-bound), and optimizer states of zero. The bias and other slots stay as they
-// are, bit for bit. The first wiring of a layer is the same with every slot pruned.
+// are, bit for bit. The first wiring of a layer is the same with every slot pruned. In a stratified row the new index is
+// drawn from the slot's own stratum, where no other slot looks.
 //
 // An invocation owns one row of indices, and of it the slots from first_slot to before end_slot; the numbers drawn depend on the row's number in the whole layer alone.
 //!import linear
@@ -49,6 +50,7 @@ const NEAREST: u32 = 0x8000u;
 
 // An index that the row does not have. With every index in use, the slot keeps its own.
 fn fresh_index(index_row: u32, slot: u32) -> u32 {
+    if STRATIFIED == 1u { return fresh_in_stratum(index_row, slot); }
     let end = select(params.fan_in, slot, params.first_wiring == 1u);
     var candidate = 0u;
     for (var i = 0u; i < MAX_DRAWS; i++) {
@@ -64,6 +66,13 @@ fn fresh_index(index_row: u32, slot: u32) -> u32 {
         }
     }
     return index_at(index_row, slot);
+}
+
+// A feature of the slot's stratum, not the one that it has; the only one there is stays.
+fn fresh_in_stratum(index_row: u32, slot: u32) -> u32 {
+    let choices = choices_of(index_row, slot, params.first_wiring == 0u);
+    if choices.count == 0u { return choices.first; }
+    return choice_at(choices, drawn_below(index_row, slot, 0u, choices.count));
 }
 
 // Adds the row to the counts; its mask becomes the one of the last rewiring.

@@ -21,7 +21,7 @@ use support::layer::{Hyper, Layer};
 const SCALE: f32 = 0.25;
 
 fn precisions() -> Vec<Precision> {
-    let with = |weights, moments| Precision { weights, moments };
+    let with = |weights, moments| Precision { weights, moments, ..Precision::default() };
     vec![
         with(Storage::F16, Storage::F32),
         with(Storage::Bf16, Storage::Bf16),

@@ -15,7 +15,7 @@ use regrow::kernels::pool::{Place, PoolKind};
 use regrow::kernels::products::{Epilogue, Product};
 use regrow::kernels::rewire_histogram::Digit;
 use regrow::kernels::rewire_regrow::Growth;
-use regrow::kernels::storage::{Precision, Rounding, StateStorage};
+use regrow::kernels::storage::{Indices, Precision, Rounding, StateStorage};
 use regrow::kernels::*;
 
 /// A kernel's variant, parsed and validated.
@@ -298,6 +298,10 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
     launches.push(rewire_regrow::launch_in_place(block, growth, [s; 7]));
     launches.extend(rewire_gradient::launches(block, growth, 1, 1, [s; 4]));
     launches.extend(inverted_index::launches(block, 4, [s; 4]));
+    let indices = Indices::Stratified { features: 4 };
+    let stratified = Block { precision: Precision { indices, ..block.precision }, ..block };
+    let [gradient, _] = fan_in_strata_gradient::launches(stratified, 4, 1, [s; 5]);
+    launches.push(gradient);
     launches
 }
 

@@ -5,8 +5,8 @@ use super::{Row, Work};
 use crate::classifier::{FanIn, FanInOptions, Head, Loss, Positives, Prune, Ranker, Regrow, Step, StepScale};
 use crate::device::{Buffer, Device, Recording, Slice};
 use crate::error::{Error, Result};
-use crate::kernels::storage::Precision;
-use crate::kernels::{columns_of, index_words};
+use crate::kernels::columns_of;
+use crate::kernels::storage::{Indices, Precision};
 use crate::optimize::{Optimizer, Rule, Schedule};
 use crate::random::{Purpose, below, unit, words};
 
@@ -32,7 +32,7 @@ pub struct LayerSizes {
     pub batch: usize,
     /// Update rule.
     pub rule: Rule,
-    /// How weights and states are stored.
+    /// How weights, states and indices are stored.
     pub precision: Precision,
 }
 
@@ -57,10 +57,11 @@ impl LayerSizes {
 
     pub(super) fn describe(&self) -> String {
         let Self { labels, features, fan_in, group, batch, rule, precision } = self;
-        let Precision { weights, moments } = precision;
+        let Precision { weights, moments, indices } = precision;
         let group = if *group > 1 { format!(", groups of {group}") } else { String::new() };
+        let stratified = if *indices == Indices::Free { "" } else { ", stratified" };
         format!(
-            "{labels} labels, fan-in {fan_in}{group}, {features} features, batch {batch}, {rule:?}, weights {weights:?}, \
+            "{labels} labels, fan-in {fan_in}{stratified}{group}, {features} features, batch {batch}, {rule:?}, weights {weights:?}, \
              moments {moments:?}"
         )
     }
@@ -71,7 +72,8 @@ impl LayerSizes {
         let connections = (self.labels * self.fan_in) as f64;
         let weights = connections * self.precision.weights.bytes() as f64;
         let states = connections * (self.rule.states() * self.precision.moments.bytes()) as f64;
-        let indices = (self.labels.div_ceil(self.group) * index_words(self.fan_in) * 4) as f64;
+        let index_words = self.precision.indices.rows(self.fan_in).words();
+        let indices = (self.labels.div_ceil(self.group) * index_words * 4) as f64;
         let biases = (self.labels * 4 * (1 + self.rule.states())) as f64;
         let features = (self.features * columns_of(self.batch) * 4) as f64;
         2.0 * (weights + states + biases + features) + indices

@@ -3,9 +3,9 @@
 use crate::device::{Buffer, Device};
 use crate::error::Result;
 use crate::kernels::fan_in_dlogits::Block;
-use crate::kernels::index_words;
 use crate::kernels::optimizer::Rule;
 use crate::kernels::rewire_mask::mask_words;
+use crate::kernels::storage::Indices;
 
 /// The tensors of a run of labels.
 pub struct LabelBlock {
@@ -13,7 +13,7 @@ pub struct LabelBlock {
     pub shape: Block,
     /// [rows, F], each row from a word on, stored as `shape.precision` says.
     pub weights: Buffer,
-    /// [rows / group, index words] u16, two in a word, each row from a word on.
+    /// [rows / group, index words], each row from a word on, stored as `shape.indices()` says.
     pub indices: Buffer,
     /// \[rows\] f32.
     pub bias: Buffer,
@@ -51,7 +51,9 @@ impl LabelBlock {
         let state = |label: &str, number: usize, bytes: u64| {
             device.allocate(label, if rule.states() >= number { bytes } else { 0 })
         };
-        let inverted = if device.runs_fused() {
+        // Stratified rows need none: what a slot sends back has its own stratum.
+        let stratified = shape.precision.indices != Indices::Free;
+        let inverted = if device.runs_fused() || stratified {
             None
         } else {
             Some(Inverted {
@@ -63,10 +65,8 @@ impl LabelBlock {
         Ok(Self {
             shape,
             weights: device.allocate("classifier weights", weights)?,
-            indices: device.allocate(
-                "classifier indices",
-                (shape.index_rows() * index_words(shape.fan_in) * 4) as u64,
-            )?,
+            indices: device
+                .allocate("classifier indices", (shape.index_rows() * shape.index_words() * 4) as u64)?,
             bias: device.allocate("classifier bias", biases)?,
             first: state("classifier first moment", 1, moments)?,
             second: state("classifier second moment", 2, moments)?,

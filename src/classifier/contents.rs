@@ -3,7 +3,6 @@
 use super::fan_in::FanIn;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::kernels::index_words;
 
 /// Weights [L, F], indices [L / group, F] and biases \[L\], row-major.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,7 +19,8 @@ impl FanIn {
     /// Overwrites the layer, weights rounded to the nearest that its storage has; indices may repeat within a row, their weights then add. Optimizer states stay.
     ///
     /// # Errors
-    /// [`Error::Usage`] when a length does not fit the layer or an index names no feature; [`Error::Device`].
+    /// [`Error::Usage`] when a length does not fit the layer, an index names no feature or lies outside its slot's stratum;
+    /// [`Error::Device`].
     pub fn set_contents(&self, device: &Device, contents: &Contents) -> Result<()> {
         let o = &self.options;
         let wanted = [o.labels * o.fan_in, o.labels.div_ceil(o.group) * o.fan_in, o.labels];
@@ -33,6 +33,9 @@ impl FanIn {
         if let Some(index) = contents.indices.iter().find(|index| usize::from(**index) >= o.features) {
             return Err(Error::Usage(format!("index {index} names none of the {} features", o.features)));
         }
+        if let Some(wrong) = o.precision.indices.misplaced(o.fan_in, 0, &contents.indices) {
+            return Err(Error::Usage(format!("indices: {wrong}")));
+        }
         for block in &self.blocks {
             let shape = block.shape;
             let first_row = shape.first_label - self.first_label();
@@ -42,10 +45,8 @@ impl FanIn {
             let bias = &contents.bias[first_row..][..shape.rows];
             device.write(&block.bias, 0, bytemuck::cast_slice(bias))?;
             let first = first_row / o.group * o.fan_in;
-            let rows = contents.indices[first..][..shape.index_rows() * o.fan_in].chunks_exact(o.fan_in);
-            let padded: Vec<u16> =
-                rows.flat_map(|row| row.iter().copied().chain((o.fan_in % 2 == 1).then_some(0))).collect();
-            device.write(&block.indices, 0, bytemuck::cast_slice(&padded))?;
+            let packed = shape.indices().pack(&contents.indices[first..][..shape.index_rows() * o.fan_in]);
+            device.write(&block.indices, 0, bytemuck::cast_slice(&packed))?;
         }
         self.rebuild_inverted(device)
     }
@@ -63,9 +64,8 @@ impl FanIn {
             let packed = device.read_vec::<u32>(&block.weights, shape.rows * words)?;
             out.weights.extend(self.options.precision.weights.unpack(&packed, fan_in, words));
             out.bias.extend(device.read_vec::<f32>(&block.bias, shape.rows)?);
-            let stride = index_words(fan_in) * 2;
-            let padded = device.read_vec::<u16>(&block.indices, shape.index_rows() * stride)?;
-            out.indices.extend(padded.chunks_exact(stride).flat_map(|row| &row[..fan_in]));
+            let packed = device.read_vec::<u32>(&block.indices, shape.index_rows() * shape.index_words())?;
+            out.indices.extend(shape.indices().unpack(&packed));
         }
         Ok(out)
     }

@@ -7,9 +7,9 @@ use crate::error::{Error, Result};
 use crate::kernels::fan_in_dlogits::{self, Block, Loss};
 use crate::kernels::optimizer::{Rates, Rule};
 use crate::kernels::rewire_regrow::Growth;
-use crate::kernels::storage::{Precision, Rounding};
+use crate::kernels::storage::{Indices, Precision, Rounding};
 use crate::kernels::{
-    bias_update, columns_of, fan_in_feature_gradient, fan_in_sweep, fan_in_update, index_words,
+    bias_update, columns_of, fan_in_feature_gradient, fan_in_strata_gradient, fan_in_sweep, fan_in_update,
     inverted_index, loss_sum,
 };
 
@@ -31,7 +31,8 @@ pub struct FanInOptions {
     pub max_batch: usize,
     /// Update rule; it decides which states are kept.
     pub rule: Rule,
-    /// How weights and their states are stored.
+    /// How weights and their states are stored, and where indices may point: to any feature, or in strata of the
+    /// `features` here.
     pub precision: Precision,
     /// Whether biases are trained.
     pub train_bias: bool,
@@ -102,7 +103,15 @@ enum Workspace {
     /// One pass: partial gradients of the features.
     OnePass { partial: Buffer },
     /// Launch after launch: logit gradients and losses of a block.
-    Launches { dlogits: Buffer, label_loss: Buffer },
+    Launches { dlogits: Buffer, label_loss: Buffer, by_stratum: Option<ByStratum> },
+}
+
+/// Scratch of the feature gradient of stratified rows.
+struct ByStratum {
+    /// [runs, D, columns]
+    partial: Buffer,
+    /// Runs of labels of a block, whatever the batch.
+    runs: usize,
 }
 
 /// Most labels in a block on software Vulkan, whose loops end after 65,535 iterations and say nothing: a feature's
@@ -118,12 +127,16 @@ fn software_rows(fan_in: usize, features: usize) -> Result<usize> {
     Ok((ITERATIONS * features / fan_in).max(1))
 }
 
+/// Most labels in a run of the feature gradient of stratified rows there: a run walks its labels twice, as rows of indices
+/// and one by one.
+const SOFTWARE_RUN_ROWS: usize = 20_000;
+
 impl FanIn {
     /// Allocates the layer and wires it: F different indices in each row, weights uniform within ± scale / √F.
     ///
     /// # Errors
     /// [`Error::Config`] when the fan-in is 0 or exceeds the features, or there are more than 65,536 features;
-    /// [`Error::Device`] when it does not fit.
+    /// [`Error::Usage`] when strata are of other features; [`Error::Device`] when it does not fit.
     pub fn new(device: &Device, options: FanInOptions) -> Result<Self> {
         let layer = Self::allocate(device, options)?;
         let mut recording = Recording::new();
@@ -189,12 +202,19 @@ impl FanIn {
                 "a classifier needs between 1 and 2^31 - 1 labels, not {labels}"
             )));
         }
+        let strata = precision.indices.strata(fan_in);
+        if let Indices::Stratified { features: cut } = precision.indices
+            && (cut != features || fan_in > features)
+        {
+            let message = format!("{fan_in} strata of {cut} features for a layer over {features} features");
+            return Err(Error::Usage(message));
+        }
         let columns = columns_of(options.max_batch);
-        let mut row_words = precision.weight_words(fan_in).max(index_words(fan_in));
+        let mut row_words = precision.weight_words(fan_in).max(precision.indices.rows(fan_in).words());
         if options.rule.states() > 0 {
             row_words = row_words.max(precision.moment_words(fan_in));
         }
-        if !device.runs_fused() {
+        if !device.runs_fused() && strata.is_none() {
             // The inverted index has a word for a connection.
             row_words = row_words.max(fan_in);
         }
@@ -203,7 +223,10 @@ impl FanIn {
             rows = rows.min(WORKSPACE_BYTES / (columns * 4));
         }
         if device.kind() == DeviceKind::SoftwareGpu {
-            rows = rows.min(software_rows(fan_in, features)?);
+            rows = rows.min(match strata {
+                None => software_rows(fan_in, features)?,
+                Some(_) => SOFTWARE_RUN_ROWS * fan_in_strata_gradient::runs(usize::MAX, features, columns),
+            });
         }
         if options.max_block_rows > 0 {
             rows = rows.min(options.max_block_rows);
@@ -226,6 +249,17 @@ impl FanIn {
             Workspace::Launches {
                 dlogits: device.allocate("logit gradients", (largest * columns * 4) as u64)?,
                 label_loss: device.allocate("label losses", (largest * 4) as u64)?,
+                by_stratum: match strata {
+                    None => None,
+                    Some(_) => {
+                        let runs = fan_in_strata_gradient::runs(largest, features, columns);
+                        let bytes = (runs * features * columns * 4) as u64;
+                        Some(ByStratum {
+                            partial: device.allocate("partial feature gradients", bytes)?,
+                            runs,
+                        })
+                    }
+                },
             }
         };
         Ok(Self { options, blocks, workspace })
@@ -251,9 +285,9 @@ impl FanIn {
         for block in &self.blocks {
             match &self.workspace {
                 Workspace::OnePass { partial } => self.record_one_pass(recording, block, step, partial),
-                Workspace::Launches { dlogits, label_loss } => {
+                Workspace::Launches { dlogits, label_loss, by_stratum } => {
                     let scratch = [&dlogits.whole(), &label_loss.whole()];
-                    self.record_launches(recording, block, step, scratch);
+                    self.record_launches(recording, block, step, scratch, by_stratum.as_ref());
                 }
             }
         }
@@ -302,6 +336,7 @@ impl FanIn {
         block: &LabelBlock,
         step: &Step<'_>,
         [dlogits, label_loss]: [&Slice; 2],
+        by_stratum: Option<&ByStratum>,
     ) {
         let (rule, shape) = (self.options.rule, block.with_batch(step.batch));
         let Step { loss, scale, rates, positives, x, dx, losses, .. } = *step;
@@ -324,6 +359,11 @@ impl FanIn {
                 [dlogits, &weights, &offsets, &connections, dx],
             ));
         }
+        if let Some(ByStratum { partial, runs }) = by_stratum {
+            let bindings = [dlogits, &weights, &indices, &partial.whole(), dx];
+            let launches = fan_in_strata_gradient::launches(shape, self.options.features, *runs, bindings);
+            launches.into_iter().for_each(|launch| recording.launch(launch));
+        }
         let update = [x, dlogits, &indices, &weights, &first, &second];
         let rounding = Rounding::new(self.options.seed, step.step);
         recording.launch(fan_in_update::launch(shape, rule, rates, rounding, update));
@@ -337,7 +377,7 @@ impl FanIn {
     pub(super) fn step_scratch(&self) -> Option<[Buffer; 2]> {
         match &self.workspace {
             Workspace::OnePass { .. } => None,
-            Workspace::Launches { dlogits, label_loss } => Some([dlogits.clone(), label_loss.clone()]),
+            Workspace::Launches { dlogits, label_loss, .. } => Some([dlogits.clone(), label_loss.clone()]),
         }
     }
 

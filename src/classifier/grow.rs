@@ -5,11 +5,11 @@ use super::block::LabelBlock;
 use super::fan_in::{FanIn, Positives};
 use crate::device::{Buffer, Device, DeviceKind, Recording, Slice};
 use crate::error::Result;
+use crate::kernels::columns_of;
 use crate::kernels::fan_in_dlogits::{self, Block, Loss};
 use crate::kernels::rewire_gradient::{self, slots_at_once};
 use crate::kernels::rewire_mask::mask_words;
 use crate::kernels::rewire_regrow::Growth;
-use crate::kernels::{columns_of, index_words};
 
 /// Labels of a chunk are a multiple of this: their rows then begin where slices may.
 const CHUNK_ROWS: usize = 64;
@@ -83,9 +83,9 @@ impl FanIn {
             };
             let index_part =
                 |buffer: &Buffer, words: usize| part(buffer, first / group, shape.index_rows(), words);
-            let weights = part(&block.weights, first, rows, fan_in);
+            let weights = part(&block.weights, first, rows, shape.weight_words());
             let bias = part(&block.bias, first, rows, 1);
-            let indices = index_part(&block.indices, index_words(fan_in));
+            let indices = index_part(&block.indices, shape.index_words());
             let mask = index_part(mask, mask_words(fan_in));
             let dlogits = part(&workspace.dlogits, 0, rows, columns_of(batch));
             let label_loss = part(&workspace.label_loss, 0, rows, 1);

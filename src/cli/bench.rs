@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use super::{DeviceArgs, print, say};
 use crate::bench::{BenchOptions, EncoderShape, EncoderSizes, LayerSizes, Report, bench};
 use crate::error::{Error, Result};
-use crate::kernels::storage::{Precision, Storage};
+use crate::kernels::storage::{Indices, Precision, Storage};
 use crate::optimize::Rule;
 
 /// Measure this device's limits (copying, multiply-adds, gathers) and beside them a training step of the classifier, a
@@ -26,6 +26,9 @@ pub(super) struct BenchArgs {
     /// Features of the encoder
     #[arg(long, default_value_t = 768)]
     features: usize,
+    /// Which features a label's connections may look at
+    #[arg(long, value_enum, default_value = "free")]
+    pattern: PatternArg,
     /// Labels that share their indices
     #[arg(long, default_value_t = 1)]
     group: usize,
@@ -72,6 +75,14 @@ enum StorageArg {
     F16,
     Bf16,
     Fp8,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PatternArg {
+    /// Any
+    Free,
+    /// Those of a stratum of its own
+    Stratified,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -152,6 +163,10 @@ impl BenchArgs {
             MomentsArg::F32 => Storage::F32,
             MomentsArg::Bf16 => Storage::Bf16,
         };
+        let indices = match self.pattern {
+            PatternArg::Free => Indices::Free,
+            PatternArg::Stratified => Indices::Stratified { features: self.features },
+        };
         let shape = match self.encoder {
             EncoderArg::None => None,
             EncoderArg::Tiny => Some(EncoderShape::Tiny),
@@ -171,7 +186,7 @@ impl BenchArgs {
                     RuleArg::Adam => Rule::Adam,
                     RuleArg::Adamw => Rule::AdamW,
                 },
-                precision: Precision { weights, moments },
+                precision: Precision { weights, moments, indices },
             },
             encoder: shape.map(|shape| EncoderSizes {
                 shape,

@@ -1,6 +1,6 @@
 //! What lies on the encoder: intermediate layer, classifier and auxiliary head, as their keys work together.
 
-use super::{Config, EncoderKind, Freeze, FreezeName, HeadKind};
+use super::{Config, EncoderKind, Freeze, FreezeName, HeadKind, Pattern};
 use crate::classifier::PRIVATE_UNIT;
 use crate::error::{Error, Result};
 
@@ -71,7 +71,13 @@ impl Config {
             Some(width) => format!("{width} outputs of the intermediate layer"),
             None => format!("{features} features that the encoder gives"),
         };
-        Err(Error::config("classifier.fan_in", format!("{fan_in} is more than the {seen}")))
+        let why = match self.classifier.pattern {
+            Pattern::Free => "",
+            Pattern::Stratified => {
+                "; with classifier.pattern = \"stratified\" each connection needs a feature of its own"
+            }
+        };
+        Err(Error::config("classifier.fan_in", format!("{fan_in} is more than the {seen}{why}")))
     }
 
     /// Checks groups of labels, dense labels, intermediate layer and auxiliary objective.
@@ -138,6 +144,10 @@ impl Config {
     }
 
     fn check_groups(&self) -> Result<()> {
+        if self.classifier.pattern != Pattern::Free && self.classifier.head != HeadKind::FanIn {
+            let message = "only the fan_in head has connections to place; leave it at free with another head";
+            return Err(Error::config("classifier.pattern", message));
+        }
         let group = self.classifier.group;
         if !GROUPS.contains(&group) {
             let message = format!("must be 1, 8, 16, 32 or 64, is {group}");

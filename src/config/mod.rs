@@ -16,8 +16,8 @@ pub use encoder::{
 pub use keys::resolve_value;
 pub use sections::{
     Auxiliary, BiasInit, BiasRule, Classifier, Data, Evaluate, EvaluateOn, Format, HeadKind, Intermediate,
-    IntermediateActivation, Normalisation, OptimizerKind, OptimizerSection, Optimizers, Reduction, Rewire,
-    RewireGrowth, RewireInit, RewireMode, ScheduleKind, Text, Train,
+    IntermediateActivation, Normalisation, OptimizerKind, OptimizerSection, Optimizers, Pattern, Reduction,
+    Rewire, RewireGrowth, RewireInit, RewireMode, ScheduleKind, Text, Train,
 };
 
 use crate::error::{Error, Result};

@@ -51,6 +51,13 @@ choices! {
         /// An intermediate layer as wide as the fan-in, and a dense layer over it.
         Bottleneck,
     }
+    /// `classifier.pattern`.
+    Pattern {
+        /// Connections may look at any feature.
+        Free,
+        /// The f-th of F connections looks into the f-th of F strata of the features.
+        Stratified,
+    }
     /// `intermediate.activation`.
     IntermediateActivation {
         /// None: the layer is linear, as in the reference's code.
@@ -183,7 +190,7 @@ sections! {
     Data { path: String, format: Format, text: Text, augment: bool, max_tokens: usize, cache: String }
     /// `[classifier]`.
     Classifier {
-        head: HeadKind, fan_in: usize, group: usize, grouping: String, weights: Storage, moments: Storage, loss: Loss, reduction: Reduction, bias: bool,
+        head: HeadKind, fan_in: usize, pattern: Pattern, group: usize, grouping: String, weights: Storage, moments: Storage, loss: Loss, reduction: Reduction, bias: bool,
         init_scale: f64, bias_init: BiasInit, dense_labels: f64, dense_features: usize, device: String,
     }
     /// `[intermediate]`.

@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::storage::{Precision, Storage};
+use super::storage::{IndexRows, Precision, Storage};
 use super::vector::{exp_negative, vectorised};
-use super::{WORKGROUP, columns_of, index_words, workgroups};
+use super::{WORKGROUP, columns_of, workgroups};
 use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
 
 /// Loss over every (sample, label) pair; the number is the shader's `LOSS`.
@@ -51,8 +51,8 @@ pub static KERNEL: Kernel = Kernel {
     ],
     twin,
     variants: || {
-        let all = Storage::ALL.map(|weights| [0, 1, LOGITS].map(|loss| constants(loss, weights)));
-        all.concat()
+        let of = |rows| Storage::ALL.map(|weights| [0, 1, LOGITS].map(|loss| constants(loss, weights, rows)));
+        IndexRows::variants().map(of).concat().concat()
     },
 };
 
@@ -80,6 +80,18 @@ impl Block {
         self.rows.div_ceil(self.group)
     }
 
+    /// How rows of indices are stored.
+    #[must_use]
+    pub fn indices(&self) -> IndexRows {
+        self.precision.indices.rows(self.fan_in)
+    }
+
+    /// Words in a row of indices.
+    #[must_use]
+    pub fn index_words(&self) -> usize {
+        self.indices().words()
+    }
+
     /// Words in a row of weights.
     #[must_use]
     pub fn weight_words(&self) -> usize {
@@ -93,8 +105,9 @@ impl Block {
     }
 }
 
-fn constants(loss: u32, weights: Storage) -> Constants {
-    vec![("LOSS", loss), ("WEIGHTS", weights as u32), ("WORKGROUP", WORKGROUP)]
+fn constants(loss: u32, weights: Storage, rows: IndexRows) -> Constants {
+    let own = vec![("LOSS", loss), ("WEIGHTS", weights as u32), ("WORKGROUP", WORKGROUP)];
+    [own, rows.constants().to_vec()].concat()
 }
 
 /// Gradient of `loss` with respect to the logits, times `scale`, into `dlogits` [rows, columns]; the loss of each
@@ -114,7 +127,7 @@ pub fn launch(
         rows: block.rows as u32,
         first_label: block.first_label as u32,
         fan_in: block.fan_in as u32,
-        index_words: index_words(block.fan_in) as u32,
+        index_words: block.index_words() as u32,
         weight_words: block.weight_words() as u32,
         group: block.group as u32,
         batch: block.batch as u32,
@@ -124,7 +137,11 @@ pub fn launch(
     };
     Launch {
         kernel: &KERNEL,
-        constants: constants(loss.map_or(LOGITS, |loss| loss as u32), block.precision.weights),
+        constants: constants(
+            loss.map_or(LOGITS, |loss| loss as u32),
+            block.precision.weights,
+            block.indices(),
+        ),
         bindings: [x, weights, indices, bias, positives, dlogits, label_loss].map(Clone::clone).to_vec(),
         params: words_of(&params),
         workgroups: workgroups(block.rows),
@@ -219,22 +236,23 @@ pub(crate) fn positives_of(positives: &[[u32; 2]], label: u32) -> &[[u32; 2]] {
 fn twin(call: &mut TwinCall<'_>) {
     let p: Params = call.params();
     let (x, weights, indices, bias) =
-        (call.read::<f32>(0), call.read::<u32>(1), call.read::<u16>(2), call.read::<f32>(3));
+        (call.read::<f32>(0), call.read::<u32>(1), call.read::<u32>(2), call.read::<f32>(3));
     let positives = &call.read::<[u32; 2]>(4)[..p.positives as usize];
     let (dlogits, label_loss) = (call.write::<f32>(5), call.write::<f32>(6));
     let (loss, storage) = (call.constant("LOSS"), Storage::from_constant(call.constant("WEIGHTS")));
     let (columns, fan_in, batch) = (p.columns as usize, p.fan_in as usize, p.batch as usize);
+    let stored = IndexRows::from_constant(call.constant("STRATIFIED_FEATURES"), fan_in);
     let rows = dlogits.par_chunks_mut(columns).zip(label_loss).take(p.rows as usize).enumerate();
     rows.for_each(|(row, (z, total))| {
         let weights = &weights[row * p.weight_words as usize..][..p.weight_words as usize];
-        let indices = &indices[row / p.group as usize * p.index_words as usize * 2..][..fan_in];
+        let indices = &indices[row / p.group as usize * p.index_words as usize..];
         vectorised(
             #[inline(always)]
             || {
                 z.fill(bias[row]);
-                for (slot, i) in indices.iter().enumerate() {
+                for slot in 0..fan_in {
                     let w = storage.get(weights, slot);
-                    let x = &x[usize::from(*i) * columns..][..columns];
+                    let x = &x[stored.get(indices, slot) * columns..][..columns];
                     z.iter_mut().zip(x).for_each(|(z, x)| *z += w * x);
                 }
                 let label = p.first_label + row as u32;

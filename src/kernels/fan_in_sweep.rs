@@ -10,12 +10,12 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::columns_of;
 use super::fan_in_dlogits::{Block, Loss, loss_row};
 use super::fan_in_update::RowScratch;
 use super::group_tiles::{GroupGradients, GroupLogits, open_group};
 use super::optimizer::{Rates, Rule, state_chunks, step_slices};
-use super::storage::{Rounding, Storage};
-use super::{columns_of, index_words};
+use super::storage::{IndexReader, IndexRows, Rounding, Storage};
 use crate::device::{Access, Fused, TwinCall, words_of};
 
 /// Parts into which a block's labels are cut; each has its own partial gradient of the features.
@@ -30,7 +30,7 @@ struct Params {
     rows: u32,
     first_label: u32,
     fan_in: u32,
-    index_words: u32,
+    stratified_features: u32,
     weight_words: u32,
     moment_words: u32,
     weights: u32,
@@ -90,7 +90,7 @@ pub fn params(
         rows: block.rows as u32,
         first_label: block.first_label as u32,
         fan_in: block.fan_in as u32,
-        index_words: index_words(block.fan_in) as u32,
+        stratified_features: block.indices().constants()[0].1,
         weight_words: block.weight_words() as u32,
         moment_words: block.moment_words() as u32,
         weights: block.precision.weights as u32,
@@ -115,7 +115,7 @@ pub fn params(
 struct Part<'a> {
     p: &'a Params,
     x: &'a [f32],
-    indices: &'a [u16],
+    indices: &'a [u32],
     positives: &'a [[u32; 2]],
     first_row: usize,
     weights: &'a mut [u32],
@@ -130,7 +130,7 @@ struct Part<'a> {
 fn twin(call: &mut TwinCall<'_>) {
     let p: Params = call.params();
     let rule = Rule::from_constant(p.rule);
-    let (x, indices) = (call.read::<f32>(0), call.read::<u16>(1));
+    let (x, indices) = (call.read::<f32>(0), call.read::<u32>(1));
     let positives = &call.read::<[u32; 2]>(2)[..p.positives as usize];
     let (rows, weight_words, moment_words) =
         (p.rows as usize, p.weight_words as usize, p.moment_words as usize);
@@ -214,6 +214,7 @@ impl WithSimd for Part<'_> {
         let mut opened = vec![0.0_f32; if storage == Storage::F32 { 0 } else { fan_in }];
         let mut scratch = RowScratch::new(fan_in);
         let mut bias_gradients = vec![0.0_f32; self.bias.len()];
+        let mut indices = p.index_reader();
         let first_label = p.first_label + self.first_row as u32;
         let mut positives = &self.positives[self.positives.partition_point(|pair| pair[0] < first_label)..];
         let mut total = 0.0_f64;
@@ -226,7 +227,7 @@ impl WithSimd for Part<'_> {
                 &opened
             };
             let index_row = (self.first_row + row) / p.group as usize;
-            let indices = &self.indices[index_row * p.index_words as usize * 2..][..fan_in];
+            let indices = indices.row(self.indices, index_row);
             let (z, _) = S::as_mut_simd_f32s(row_values);
             logits(simd, x, stride, weights, indices, self.bias[row], z);
 
@@ -271,6 +272,7 @@ impl WithSimd for Groups<'_> {
         let mut opened = vec![0.0_f32; if storage == Storage::F32 { 0 } else { group * fan_in }];
         let mut scratch = RowScratch::new(fan_in);
         let mut bias_gradients = vec![0.0_f32; part.bias.len()];
+        let mut indices = p.index_reader();
         let first_label = p.first_label + part.first_row as u32;
         let mut positives = &part.positives[part.positives.partition_point(|pair| pair[0] < first_label)..];
         let mut total = 0.0_f64;
@@ -280,7 +282,7 @@ impl WithSimd for Groups<'_> {
             let stored = &part.weights[first * weight_words..][..labels * weight_words];
             let weights = open_group(storage, stored, weight_words, fan_in, &mut opened);
             let index_row = (part.first_row + first) / group;
-            let indices = &part.indices[index_row * p.index_words as usize * 2..][..fan_in];
+            let indices = indices.row(part.indices, index_row);
             tile.compute(simd, part.x, indices, weights, bias);
             for member in 0..labels {
                 let (mine, later) = split_label(positives, first_label + (first + member) as u32);
@@ -302,6 +304,10 @@ impl WithSimd for Groups<'_> {
 }
 
 impl Params {
+    fn index_reader(&self) -> IndexReader {
+        IndexReader::new(IndexRows::from_constant(self.stratified_features, self.fan_in as usize))
+    }
+
     /// [`loss_row`] of a label.
     #[inline(always)]
     fn loss(&self, z: &mut [f32], positives: &[[u32; 2]]) -> f64 {

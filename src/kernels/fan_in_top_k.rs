@@ -6,9 +6,9 @@ use rayon::prelude::*;
 use super::fan_in_dlogits::Block;
 use super::fan_in_sweep::logits;
 use super::group_tiles::{GroupLogits, open_group};
-use super::storage::Storage;
+use super::storage::{IndexReader, IndexRows, Storage};
 use super::top_k_list::{BestLists, SEGMENT, constants};
-use super::{columns_of, index_words, workgroups};
+use super::{columns_of, workgroups};
 use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
 
 pub use super::top_k_list::{LOWEST, MAX_K, NOTHING, segments};
@@ -44,13 +44,14 @@ pub static KERNEL: Kernel = Kernel {
     ],
     twin,
     variants: || {
-        let all = Storage::ALL.map(|weights| [1, 5, 100, MAX_K].map(|k| constants_of(k, weights)));
-        all.concat()
+        let of =
+            |rows| Storage::ALL.map(|weights| [1, 5, 100, MAX_K].map(|k| constants_of(k, weights, rows)));
+        IndexRows::variants().map(of).concat().concat()
     },
 };
 
-fn constants_of(k: usize, weights: Storage) -> Constants {
-    [constants(k), vec![("WEIGHTS", weights as u32)]].concat()
+fn constants_of(k: usize, weights: Storage, rows: IndexRows) -> Constants {
+    [constants(k), vec![("WEIGHTS", weights as u32)], rows.constants().to_vec()].concat()
 }
 
 /// `scores` and `labels` [segments, columns, K] of the samples in `x` [D, columns], best first, filtered by
@@ -65,7 +66,7 @@ pub fn launch(
         rows: block.rows as u32,
         first_label: block.first_label as u32,
         fan_in: block.fan_in as u32,
-        index_words: index_words(block.fan_in) as u32,
+        index_words: block.index_words() as u32,
         weight_words: block.weight_words() as u32,
         group: block.group as u32,
         batch: block.batch as u32,
@@ -75,7 +76,7 @@ pub fn launch(
     };
     Launch {
         kernel: &KERNEL,
-        constants: constants_of(k, block.precision.weights),
+        constants: constants_of(k, block.precision.weights, block.indices()),
         bindings: [x, weights, indices, bias, filter_offsets, filter_labels, scores, labels]
             .map(Clone::clone)
             .to_vec(),
@@ -89,10 +90,11 @@ struct Segment<'a> {
     p: &'a Params,
     k: usize,
     storage: Storage,
+    stored: IndexRows,
     segment: usize,
     x: &'a [f32],
     weights: &'a [u32],
-    indices: &'a [u16],
+    indices: &'a [u32],
     bias: &'a [f32],
     filter_offsets: &'a [u32],
     filter_labels: &'a [u32],
@@ -105,8 +107,9 @@ fn twin(call: &mut TwinCall<'_>) {
     let k = call.constant("K") as usize;
     let storage = Storage::from_constant(call.constant("WEIGHTS"));
     let (x, weights, indices, bias) =
-        (call.read::<f32>(0), call.read::<u32>(1), call.read::<u16>(2), call.read::<f32>(3));
+        (call.read::<f32>(0), call.read::<u32>(1), call.read::<u32>(2), call.read::<f32>(3));
     let (filter_offsets, filter_labels) = (call.read::<u32>(4), call.read::<u32>(5));
+    let stored = IndexRows::from_constant(call.constant("STRATIFIED_FEATURES"), p.fan_in as usize);
     let area = p.columns as usize * k;
     let scores = &mut call.write::<f32>(6)[..p.segments as usize * area];
     let labels = &mut call.write::<u32>(7)[..p.segments as usize * area];
@@ -116,6 +119,7 @@ fn twin(call: &mut TwinCall<'_>) {
             p: &p,
             k,
             storage,
+            stored,
             segment,
             x,
             weights,
@@ -155,10 +159,11 @@ impl WithSimd for Segment<'_> {
         let mut lists = BestLists::new(k, p.batch as usize, columns, filter, self.scores, self.labels);
         let mut row_values = vec![0.0_f32; columns];
         let mut weights = vec![0.0_f32; fan_in];
+        let mut indices = IndexReader::new(self.stored);
         let words = p.weight_words as usize;
         for row in rows {
             self.storage.decode_row(&self.weights[row * words..][..words], &mut weights);
-            let indices = &self.indices[row / p.group as usize * p.index_words as usize * 2..][..fan_in];
+            let indices = indices.row(self.indices, row / p.group as usize);
             let (z, _) = S::as_mut_simd_f32s(&mut row_values);
             logits(simd, x, columns / S::F32_LANES, &weights, indices, self.bias[row], z);
             lists.offer(p.first_label + row as u32, &row_values);
@@ -181,6 +186,7 @@ impl WithSimd for Groups<'_> {
         let mut lists = BestLists::new(k, p.batch as usize, columns, filter, segment.scores, segment.labels);
         let mut tile = GroupLogits::new(fan_in, columns, group);
         let mut opened = vec![0.0_f32; group * fan_in];
+        let mut indices = IndexReader::new(segment.stored);
         let words = p.weight_words as usize;
         let mut first = rows.start;
         while first < rows.end {
@@ -188,7 +194,7 @@ impl WithSimd for Groups<'_> {
             let end = rows.end.min((first / group + 1) * group);
             let stored = &segment.weights[first * words..end * words];
             let weights = open_group(segment.storage, stored, words, fan_in, &mut opened);
-            let indices = &segment.indices[first / group * p.index_words as usize * 2..][..fan_in];
+            let indices = indices.row(segment.indices, first / group);
             tile.compute(simd, segment.x, indices, weights, &segment.bias[first..end]);
             for row in first..end {
                 lists.offer(p.first_label + row as u32, tile.row(row - first));

@@ -4,9 +4,9 @@ use rayon::prelude::*;
 
 use super::fan_in_dlogits::Block;
 use super::optimizer::{PaddedRates, Rates, Rule, state_chunks, step_slices};
-use super::storage::{OpenRow, Precision, Rounding, Storage};
+use super::storage::{IndexRows, OpenRow, Precision, Rounding, Storage};
 use super::vector::vectorised;
-use super::{WORKGROUP, columns_of, index_words, workgroups};
+use super::{WORKGROUP, columns_of, workgroups};
 use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
 
 #[repr(C)]
@@ -34,13 +34,17 @@ pub static KERNEL: Kernel = Kernel {
 };
 
 fn variants() -> Vec<Constants> {
-    let precisions = Precision::all().into_iter();
-    precisions.flat_map(|precision| Rule::ALL.map(|rule| constants(rule, precision))).collect()
+    let of = |rows| {
+        let precisions = Precision::all().into_iter();
+        let all = precisions.flat_map(|precision| Rule::ALL.map(|rule| constants(rule, precision, rows)));
+        all.collect::<Vec<_>>()
+    };
+    IndexRows::variants().map(of).concat()
 }
 
-fn constants(rule: Rule, precision: Precision) -> Constants {
-    let precision = precision.constants();
-    [vec![("OPTIMIZER", rule as u32), ("WORKGROUP", WORKGROUP)], precision.to_vec()].concat()
+fn constants(rule: Rule, precision: Precision, rows: IndexRows) -> Constants {
+    let own = vec![("OPTIMIZER", rule as u32), ("WORKGROUP", WORKGROUP)];
+    [own, precision.constants().to_vec(), rows.constants().to_vec()].concat()
 }
 
 /// One step of `weights` [rows, weight words] and their states [rows, moment words] by the gradient of `dlogits` [rows,
@@ -57,7 +61,7 @@ pub fn launch(
         rates: rates.into(),
         rows: block.rows as u32,
         fan_in: block.fan_in as u32,
-        index_words: index_words(block.fan_in) as u32,
+        index_words: block.index_words() as u32,
         group: block.group as u32,
         columns: columns as u32,
         first_label: block.first_label as u32,
@@ -67,7 +71,7 @@ pub fn launch(
     };
     Launch {
         kernel: &KERNEL,
-        constants: constants(rule, block.precision),
+        constants: constants(rule, block.precision, block.indices()),
         bindings: [x, dlogits, indices, weights, first, second].map(Clone::clone).to_vec(),
         params: words_of(&params),
         workgroups: workgroups(block.rows * block.fan_in.div_ceil(block.precision.span())),
@@ -82,9 +86,10 @@ fn twin(call: &mut TwinCall<'_>) {
     let p: Params = call.params();
     let rule = Rule::from_constant(call.constant("OPTIMIZER"));
     let [storage, moments] = ["WEIGHTS", "MOMENTS"].map(|name| Storage::from_constant(call.constant(name)));
-    let (x, dlogits, indices) = (call.read::<f32>(0), call.read::<f32>(1), call.read::<u16>(2));
+    let (x, dlogits, indices) = (call.read::<f32>(0), call.read::<f32>(1), call.read::<u32>(2));
     let (rows, columns, fan_in) = (p.rows as usize, p.columns as usize, p.fan_in as usize);
     let (weight_words, moment_words) = (p.weight_words as usize, p.moment_words as usize);
+    let stored_rows = IndexRows::from_constant(call.constant("STRATIFIED_FEATURES"), fan_in);
     let weights = &mut call.write::<u32>(3)[..rows * weight_words];
     let chunks = rows.div_ceil(CHUNK);
     let first = state_chunks(call.write::<u32>(4), rule.states() >= 1, CHUNK * moment_words, chunks);
@@ -95,10 +100,10 @@ fn twin(call: &mut TwinCall<'_>) {
         let mut gradients = vec![0.0; fan_in];
         for (i, weights) in weights.chunks_exact_mut(weight_words).enumerate() {
             let row = chunk * CHUNK + i;
-            let indices = &indices[row / p.group as usize * p.index_words as usize * 2..];
+            let indices = &indices[row / p.group as usize * p.index_words as usize..];
             let g = &dlogits[row * columns..][..columns];
-            for (gradient, feature) in gradients.iter_mut().zip(indices) {
-                *gradient = dot(&x[usize::from(*feature) * columns..][..columns], g);
+            for (slot, gradient) in gradients.iter_mut().enumerate() {
+                *gradient = dot(&x[stored_rows.get(indices, slot) * columns..][..columns], g);
             }
             let state = |number: usize| {
                 if rule.states() >= number { i * moment_words..(i + 1) * moment_words } else { 0..0 }

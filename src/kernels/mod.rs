@@ -28,6 +28,7 @@ pub mod embedding_gradient;
 pub mod embedding_update;
 pub mod fan_in_dlogits;
 pub mod fan_in_feature_gradient;
+pub mod fan_in_strata_gradient;
 pub mod fan_in_sweep;
 pub mod fan_in_top_k;
 pub mod fan_in_update;
@@ -111,6 +112,7 @@ pub const ALL: &[&Kernel] = &[
     &embedding_update::KERNEL,
     &fan_in_dlogits::KERNEL,
     &fan_in_feature_gradient::KERNEL,
+    &fan_in_strata_gradient::KERNEL,
     &fan_in_top_k::KERNEL,
     &fan_in_update::KERNEL,
     &inverted_index::COUNT,

@@ -43,7 +43,7 @@ pub(super) fn state_constants(rule: Rule, moments: Storage) -> Constants {
 
 /// Invocations for `count` numbers: each owns those that share a word of the states.
 pub(super) fn spans(count: usize, moments: Storage) -> usize {
-    count.div_ceil(Precision { weights: Storage::F32, moments }.span())
+    count.div_ceil(Precision { moments, ..Precision::default() }.span())
 }
 
 /// One step of `count` parameters and their states, stored as `states` says, by `gradient`.

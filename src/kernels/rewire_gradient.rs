@@ -4,9 +4,10 @@ use rayon::prelude::*;
 
 use super::fan_in_dlogits::Block;
 use super::rewire_mask::mask_words;
-use super::rewire_regrow::{self, Growth, MAX_DRAWS, RowDraws};
-use super::{WORKGROUP, columns_of, index_words, workgroups};
-use crate::device::{Access, Kernel, Launch, Slice, TwinCall, words_of};
+use super::rewire_regrow::{self, Choices, Growth, MAX_DRAWS, RowDraws, index_constants};
+use super::storage::{IndexRows, Indices, Precision, Strata};
+use super::{WORKGROUP, columns_of, workgroups};
+use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
 use crate::random::Purpose;
 
 /// Most candidates of a slot; the shader's `MAX_CANDIDATES`.
@@ -39,13 +40,22 @@ pub static KERNEL: Kernel = Kernel {
     source: include_str!("../../shaders/rewire_gradient.wgsl"),
     bindings: &[Access::Read, Access::Read, Access::Read, Access::Write],
     twin,
-    variants: || vec![vec![("WORKGROUP", WORKGROUP)]],
+    variants: || {
+        // Free, stratified in 8 bits, stratified in 16 bits.
+        let stratified = Precision { indices: Indices::Stratified { features: 768 }, ..Precision::default() };
+        [(Precision::default(), 32), (stratified, 32), (stratified, 2)].map(constants).to_vec()
+    },
 };
+
+fn constants((precision, fan_in): (Precision, usize)) -> Constants {
+    [vec![("WORKGROUP", WORKGROUP)], index_constants(precision, fan_in)].concat()
+}
 
 /// Gives the slots of `mask` [index rows, mask words] new indices in `indices` [index rows, index words]: of
 /// `candidates` different features that the row does not have, drawn as [`super::rewire_regrow`] draws them, the one
 /// with the largest gradient of `dlogits` [rows, columns] and `x` [D, columns] (RigL, Evci et al. 2020, on a sample of
-/// the features). With one candidate these are the indices of random growth.
+/// the features). With one candidate these are the indices of random growth. In stratified rows the candidates are of the
+/// slot's own stratum.
 ///
 /// A launch takes `slots` slots of each row: see [`slots_at_once`].
 ///
@@ -67,7 +77,7 @@ pub fn launches(
             index_rows: block.index_rows() as u32,
             first_index_row: (block.first_label / block.group) as u32,
             fan_in: block.fan_in as u32,
-            index_words: index_words(block.fan_in) as u32,
+            index_words: block.index_words() as u32,
             mask_words: mask_words(block.fan_in) as u32,
             group: block.group as u32,
             features: growth.features as u32,
@@ -82,7 +92,7 @@ pub fn launches(
         };
         Launch {
             kernel: &KERNEL,
-            constants: vec![("WORKGROUP", WORKGROUP)],
+            constants: constants((block.precision, block.fan_in)),
             bindings: [mask, x, dlogits, indices].map(Clone::clone).to_vec(),
             params: words_of(&params),
             workgroups: workgroups(block.index_rows()),
@@ -103,6 +113,27 @@ impl Params {
     /// Different features that the row does not have, in the order in which they are drawn.
     fn candidates(&self, index_row: u32, slot: u32, row: &[u16]) -> Vec<u32> {
         let free = if self.features > self.fan_in { self.features - self.fan_in } else { 1 };
+        self.choose(index_row, slot, free, Choices::all(self.features), |index| {
+            !row.contains(&(index as u16))
+        })
+    }
+
+    /// Different features of the slot's stratum, but its own, in the order in which they are drawn.
+    fn candidates_in_stratum(&self, index_row: u32, slot: u32, own: usize) -> Vec<u32> {
+        let strata = Strata::new(self.features as usize, self.fan_in as usize);
+        let choices = Choices::of_stratum(strata, slot, Some(own));
+        self.choose(index_row, slot, choices.count, choices, |_| true)
+    }
+
+    /// So many candidates as are wanted and `free`, of those choices that may be taken.
+    fn choose(
+        &self,
+        index_row: u32,
+        slot: u32,
+        free: u32,
+        choices: Choices,
+        may_be: impl Fn(u32) -> bool,
+    ) -> Vec<u32> {
         let wanted = self.candidates.min(free) as usize;
         let draws = RowDraws {
             index_row: self.first_index_row + index_row,
@@ -112,20 +143,21 @@ impl Params {
         };
         let mut found: Vec<u32> = Vec::with_capacity(wanted);
         let mut last = 0;
-        let mut offer = |index: u32| {
-            if !row.contains(&(index as u16)) && !found.contains(&index) {
+        let mut offer = |place: u32| {
+            let index = choices.feature(place);
+            if found.len() < wanted && may_be(index) && !found.contains(&index) {
                 found.push(index);
             }
             found.len() >= wanted
         };
         for i in 0..MAX_DRAWS {
-            last = draws.index(slot, i, self.features);
+            last = draws.index(slot, i, choices.count);
             if offer(last) {
                 return found;
             }
         }
-        for _ in 0..self.features {
-            last = if last + 1 >= self.features { 0 } else { last + 1 };
+        for _ in 0..choices.count {
+            last = if last + 1 >= choices.count { 0 } else { last + 1 };
             if offer(last) {
                 break;
             }
@@ -149,8 +181,10 @@ fn twin(call: &mut TwinCall<'_>) {
     let p: Params = call.params();
     let (mask_words, fan_in, columns) = (p.mask_words as usize, p.fan_in as usize, p.columns as usize);
     let (mask, x, dlogits) = (call.read::<u32>(0), call.read::<f32>(1), call.read::<f32>(2));
-    let indices = call.write::<u16>(3);
-    let rows = indices.par_chunks_mut(p.index_words as usize * 2).take(p.index_rows as usize).enumerate();
+    let stored = IndexRows::from_constant(call.constant("STRATIFIED_FEATURES"), fan_in);
+    let stratified = call.constant("STRATIFIED") == 1;
+    let indices = call.write::<u32>(3);
+    let rows = indices.par_chunks_mut(p.index_words as usize).take(p.index_rows as usize).enumerate();
     rows.for_each(|(index_row, row)| {
         let mask = &mask[index_row * mask_words..][..mask_words];
         let labels = index_row * p.group as usize..((index_row + 1) * p.group as usize).min(p.rows as usize);
@@ -160,7 +194,11 @@ fn twin(call: &mut TwinCall<'_>) {
         };
         let slots = p.first_slot as usize..p.end_slot as usize;
         for slot in slots.filter(|slot| mask[slot / 32] >> (slot % 32) & 1 == 1) {
-            let candidates = p.candidates(index_row as u32, slot as u32, &row[..fan_in]);
+            let candidates = if stratified {
+                p.candidates_in_stratum(index_row as u32, slot as u32, stored.get(row, slot))
+            } else {
+                p.candidates(index_row as u32, slot as u32, &bytemuck::cast_slice(row)[..fan_in])
+            };
             let Some((&first, others)) = candidates.split_first() else { continue };
             let mut strongest = (first, strength_of(first));
             for &index in others {
@@ -169,7 +207,7 @@ fn twin(call: &mut TwinCall<'_>) {
                     strongest = (index, strength);
                 }
             }
-            row[slot] = strongest.0 as u16;
+            stored.put(row, slot, strongest.0 as usize);
         }
     });
 }

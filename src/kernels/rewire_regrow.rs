@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use super::fan_in_dlogits::Block;
 use super::optimizer::state_chunks;
 use super::rewire_mask::mask_words;
-use super::storage::{Precision, Storage};
-use super::{WORKGROUP, index_words, workgroups};
+use super::storage::{IndexRows, Indices, Precision, Storage, Strata};
+use super::{WORKGROUP, workgroups};
 use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
 use crate::random::{Purpose, below, philox, unit};
 
@@ -50,15 +50,25 @@ pub static KERNEL: Kernel = Kernel {
     ],
     twin,
     variants: || {
-        let variant = |precision, draw| [0, 1, 2].map(|states| constants(states, precision, draw));
-        let both = |precision| [variant(precision, false), variant(precision, true)].concat();
-        Precision::all().into_iter().flat_map(both).collect()
+        let variant =
+            |precision, draw, fan_in| [0, 1, 2].map(|states| constants(states, precision, draw, fan_in));
+        let both = |precision| [variant(precision, false, 32), variant(precision, true, 32)].concat();
+        // Free, stratified in 8 bits, stratified in 16 bits.
+        let stratified = Precision { indices: Indices::Stratified { features: 768 }, ..Precision::default() };
+        let all = Precision::all().into_iter().flat_map(both);
+        all.chain(both(stratified)).chain(variant(stratified, true, 2)).collect()
     },
 };
 
-fn constants(states: usize, precision: Precision, draw: bool) -> Constants {
+fn constants(states: usize, precision: Precision, draw: bool, fan_in: usize) -> Constants {
     let own = vec![("STATES", states as u32), ("DRAW", u32::from(draw)), ("WORKGROUP", WORKGROUP)];
-    [own, precision.constants().to_vec()].concat()
+    [own, precision.constants().to_vec(), index_constants(precision, fan_in)].concat()
+}
+
+/// The constants of `shaders/shared/rewire_row.wgsl`.
+pub(super) fn index_constants(precision: Precision, fan_in: usize) -> Constants {
+    let stratified = u32::from(precision.indices != Indices::Free);
+    [&[("STRATIFIED", stratified)], &precision.indices.rows(fan_in).constants()[..]].concat()
 }
 
 /// How connections are drawn.
@@ -104,7 +114,7 @@ fn launch_of(block: Block, growth: Growth, draw: bool, slots: Range<usize>, bind
         index_rows: block.index_rows() as u32,
         first_index_row: (block.first_label / block.group) as u32,
         fan_in: block.fan_in as u32,
-        index_words: index_words(block.fan_in) as u32,
+        index_words: block.index_words() as u32,
         weight_words: block.weight_words() as u32,
         moment_words: block.moment_words() as u32,
         mask_words: mask_words(block.fan_in) as u32,
@@ -121,7 +131,7 @@ fn launch_of(block: Block, growth: Growth, draw: bool, slots: Range<usize>, bind
     };
     Launch {
         kernel: &KERNEL,
-        constants: constants(growth.states, block.precision, draw),
+        constants: constants(growth.states, block.precision, draw, block.fan_in),
         bindings: bindings.map(Clone::clone).to_vec(),
         params: words_of(&params),
         workgroups: workgroups(block.index_rows()),
@@ -146,7 +156,10 @@ pub fn slots_at_once(block: Block, features: usize, candidates: usize, more: usi
     // Draws, then a walk over the features where few are free, each compared with the row and the candidates.
     let free = features.saturating_sub(block.fan_in);
     let walk = if free * 4 < features { features } else { MAX_DRAWS as usize };
-    let compared = (MAX_DRAWS as usize + walk) * (block.fan_in / 2 + candidates + 2);
+    let compared = match block.precision.indices.strata(block.fan_in) {
+        None => (MAX_DRAWS as usize + walk) * (block.fan_in / 2 + candidates + 2),
+        Some(strata) => (MAX_DRAWS as usize + strata.widest()) * (candidates + 2),
+    };
     (SOFTWARE_ITERATIONS / (compared + more)).clamp(1, block.fan_in)
 }
 
@@ -171,6 +184,35 @@ impl RowDraws {
     /// The `i`-th index drawn for a slot.
     pub(super) fn index(self, slot: u32, i: u32, features: u32) -> u32 {
         below(self.words(slot * (MAX_DRAWS / 4 + 1) + i / 4)[i as usize % 4], features)
+    }
+}
+
+/// The features that a slot may take: `count` from `first` on, without the one at place `barred`.
+#[derive(Clone, Copy)]
+pub(super) struct Choices {
+    first: u32,
+    barred: u32,
+    pub(super) count: u32,
+}
+
+impl Choices {
+    /// Any of `features`.
+    pub(super) fn all(features: u32) -> Self {
+        Self { first: 0, barred: u32::MAX, count: features }
+    }
+
+    /// Those of a slot's stratum, but the slot's own if it has one.
+    pub(super) fn of_stratum(strata: Strata, slot: u32, own: Option<usize>) -> Self {
+        let stratum = strata.of(slot as usize);
+        let (first, size) = (stratum.start as u32, stratum.len() as u32);
+        match own {
+            None => Self { first, barred: u32::MAX, count: size },
+            Some(own) => Self { first, barred: own as u32 - first, count: size - 1 },
+        }
+    }
+
+    pub(super) fn feature(self, place: u32) -> u32 {
+        self.first + place + u32::from(place >= self.barred)
     }
 }
 
@@ -214,6 +256,19 @@ impl Params {
     }
 }
 
+impl Params {
+    /// A feature of the slot's stratum, not the one that it has; the only one there is stays.
+    fn fresh_in_stratum(&self, index_row: u32, slot: u32, own: usize) -> usize {
+        let strata = Strata::new(self.features as usize, self.fan_in as usize);
+        let own = Some(own).filter(|_| self.first_wiring == 0);
+        let choices = Choices::of_stratum(strata, slot, own);
+        if choices.count == 0 {
+            return strata.start(slot as usize);
+        }
+        choices.feature(self.draws(index_row).index(slot, 0, choices.count)) as usize
+    }
+}
+
 /// Pruned slots of a row, those that the last rewiring had regrown, regrown ones; the mask takes the last one's place.
 fn count_slots(mask: &[u32], regrown: &mut [u32]) -> [u32; 3] {
     let count = |words: &mut dyn Iterator<Item = u32>| words.map(u32::count_ones).sum::<u32>();
@@ -233,7 +288,9 @@ fn twin(call: &mut TwinCall<'_>) {
     let (weight_words, moment_words) = (p.weight_words as usize, p.moment_words as usize);
     let [storage, moments] = ["WEIGHTS", "MOMENTS"].map(|name| Storage::from_constant(call.constant(name)));
     let weights = &mut call.write::<u32>(2)[..p.rows as usize * weight_words];
-    let indices = call.write::<u16>(3);
+    let indices = call.write::<u32>(3);
+    let stratified = call.constant("STRATIFIED") == 1;
+    let rows_of_indices = IndexRows::from_constant(call.constant("STRATIFIED_FEATURES"), fan_in);
     let slots = p.first_slot as usize..p.end_slot as usize;
     let first = state_chunks(call.write(4), states >= 1, group * moment_words, index_rows);
     let second = state_chunks(call.write(5), states >= 2, group * moment_words, index_rows);
@@ -241,7 +298,7 @@ fn twin(call: &mut TwinCall<'_>) {
         .par_chunks(mask_words)
         .zip(regrown.par_chunks_mut(mask_words))
         .zip(weights.par_chunks_mut(group * weight_words))
-        .zip(indices.par_chunks_mut(p.index_words as usize * 2))
+        .zip(indices.par_chunks_mut(p.index_words as usize))
         .zip(first)
         .zip(second)
         .enumerate();
@@ -249,7 +306,12 @@ fn twin(call: &mut TwinCall<'_>) {
         .map(|(index_row, (((((mask, regrown), weights), indices), first), second))| {
             let counted = if slots.start == 0 { count_slots(mask, regrown) } else { [0; 3] };
             for slot in slots.clone().filter(|slot| mask[slot / 32] >> (slot % 32) & 1 == 1) {
-                if draw {
+                if draw && stratified {
+                    let own = rows_of_indices.get(indices, slot);
+                    let fresh = p.fresh_in_stratum(index_row as u32, slot as u32, own);
+                    rows_of_indices.put(indices, slot, fresh);
+                } else if draw {
+                    let indices: &mut [u16] = bytemuck::cast_slice_mut(indices);
                     indices[slot] = p.fresh_index(index_row as u32, slot as u32, indices);
                 }
                 for (member, weights) in weights.chunks_exact_mut(weight_words).enumerate() {

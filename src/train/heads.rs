@@ -2,13 +2,13 @@
 
 use super::model::{AuxiliarySizes, ModelSizes, product_options};
 use crate::classifier::{Dense, DenseOptions, DenseRole, FanIn, FanInOptions, Head, Mixed};
-use crate::config::{Config, HeadKind, IntermediateActivation};
+use crate::config::{Config, HeadKind, IntermediateActivation, Pattern};
 use crate::device::Device;
 use crate::encoder::{Intermediate, IntermediateOptions};
 use crate::error::Result;
 use crate::kernels::activation::Activation;
 use crate::kernels::products::Products;
-use crate::kernels::storage::Precision;
+use crate::kernels::storage::{Indices, Precision};
 
 /// The layers on a device.
 pub(super) struct Heads {
@@ -118,7 +118,14 @@ fn fan_in_options(config: &Config, sizes: ModelSizes, features: usize) -> FanInO
         group: c.group,
         max_batch: sizes.train_batch.max(1),
         rule: config.optimizer.classifier.optimizer(1).rule,
-        precision: Precision { weights: c.weights, moments: c.moments },
+        precision: Precision {
+            weights: c.weights,
+            moments: c.moments,
+            indices: match c.pattern {
+                Pattern::Free => Indices::Free,
+                Pattern::Stratified => Indices::Stratified { features },
+            },
+        },
         train_bias: c.bias,
         init_scale: c.init_scale as f32,
         bias_init: sizes.bias_init,

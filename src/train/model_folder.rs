@@ -12,7 +12,7 @@ use super::model::{EncoderSizes, Model, ModelSizes};
 use super::row_order::RowOrder;
 use super::stored::{Content, tensors};
 use crate::classifier::{FanIn, FanInOptions, Head};
-use crate::config::{Config, IntermediateActivation};
+use crate::config::{Config, IntermediateActivation, Pattern};
 use crate::data::{LabelMap, Tokenizer};
 use crate::error::{Error, Result};
 use crate::files::{Dtype, TensorFile, TensorSpec, write_atomically, write_tensors};
@@ -71,6 +71,9 @@ struct ClassifierDescription {
     /// Consecutive rows that share a row of indices.
     #[serde(default = "one")]
     group: usize,
+    /// Where its connections may look; none: it is dense.
+    #[serde(default)]
+    pattern: Option<Pattern>,
     /// What it sees: the features of the encoder, or the outputs of the intermediate layer.
     features: usize,
     /// Labels of the first rows, which are dense and have no indices.
@@ -107,6 +110,7 @@ pub(super) fn write_description(folder: &Path, model: &Model, info: &ModelInfo) 
             labels: info.labels.len(),
             fan_in: model.classifier.connections(),
             group: model.classifier.group(),
+            pattern: model.classifier.fan_in().map(|_| info.config.classifier.pattern),
             features: model.classifier.features(),
             dense_labels: info.config.dense_labels(info.labels.len()),
             dense_features: info.config.classifier.dense_features,

@@ -10,9 +10,8 @@ use crate::device::{Buffer, Device};
 use crate::encoder::{Encoder, Parameter, States};
 use crate::error::{Error, Result};
 use crate::files::{Dtype, TensorFile, TensorSpec};
-use crate::kernels::index_words;
 use crate::kernels::rewire_mask::mask_words;
-use crate::kernels::storage::Storage;
+use crate::kernels::storage::{Indices, Storage};
 use crate::optimize::Rule;
 
 /// Bytes that are read from the device at once.
@@ -28,6 +27,8 @@ pub(super) struct Stored {
     row_bytes: usize,
     /// Bytes from row to row on the device.
     stride: usize,
+    /// Of indices: where they may point. Files hold features, the device may hold offsets.
+    indices: Option<(Indices, usize)>,
 }
 
 impl Stored {
@@ -37,6 +38,7 @@ impl Stored {
             parts: vec![(buffer.clone(), shape.iter().product())],
             row_bytes: storage.bytes(),
             stride: storage.bytes(),
+            indices: None,
         }
     }
 
@@ -44,7 +46,8 @@ impl Stored {
     fn per_label(name: String, labels: usize, width: Option<usize>, parts: Vec<(Buffer, usize)>) -> Self {
         let row_bytes = width.unwrap_or(1) * 4;
         let shape: Vec<usize> = [labels].into_iter().chain(width).collect();
-        Self { spec: TensorSpec::new(&name, Dtype::F32, shape), parts, row_bytes, stride: row_bytes }
+        let spec = TensorSpec::new(&name, Dtype::F32, shape);
+        Self { spec, parts, row_bytes, stride: row_bytes, indices: None }
     }
 
     /// Writes the tensor's bytes.
@@ -59,7 +62,10 @@ impl Stored {
                 let bytes = (count * self.stride).next_multiple_of(4);
                 let bytes = device.read(buffer, (first * self.stride) as u64, bytes as u64)?;
                 self.check_finite(&bytes)?;
-                let written = if self.stride == self.row_bytes {
+                let written = if let Some((indices, fan_in)) = self.indices {
+                    let features = indices.rows(fan_in).unpack(&bytemuck::pod_collect_to_vec(&bytes));
+                    out.write_all(bytemuck::cast_slice(&features))
+                } else if self.stride == self.row_bytes {
                     out.write_all(&bytes[..count * self.stride])
                 } else {
                     bytes.chunks_exact(self.stride).try_for_each(|row| out.write_all(&row[..self.row_bytes]))
@@ -95,9 +101,19 @@ impl Stored {
             ));
         }
         let mut bytes = view.bytes;
+        let mut first_row = 0;
         for (buffer, rows) in &self.parts {
             let (mine, rest) = bytes.split_at(rows * self.row_bytes);
             bytes = rest;
+            if let Some((indices, fan_in)) = self.indices {
+                let features: Vec<u16> = bytemuck::pod_collect_to_vec(mine);
+                if let Some(wrong) = indices.misplaced(fan_in, first_row, &features) {
+                    return Err(Error::artefact(path, format!("tensor {}: {wrong}", self.spec.name)));
+                }
+                device.write(buffer, 0, bytemuck::cast_slice(&indices.rows(fan_in).pack(&features)))?;
+                first_row += rows;
+                continue;
+            }
             let mut padded = Vec::with_capacity(rows * self.stride);
             for row in mine.chunks_exact(self.row_bytes) {
                 padded.extend_from_slice(row);
@@ -213,6 +229,7 @@ fn fan_in_tensors(layer: &FanIn, content: Content) -> Vec<Stored> {
             parts: rows_of(buffer),
             row_bytes: o.fan_in * storage.bytes(),
             stride: words * 4,
+            indices: None,
         };
     let words = o.precision.weight_words(o.fan_in);
     let mut out = vec![per_connection("weights", o.precision.weights, words, |block| &block.weights)];
@@ -220,7 +237,8 @@ fn fan_in_tensors(layer: &FanIn, content: Content) -> Vec<Stored> {
         spec: TensorSpec::new("classifier.indices", Dtype::U16, vec![index_rows, o.fan_in]),
         parts: layer.blocks.iter().map(|block| (block.indices.clone(), block.shape.index_rows())).collect(),
         row_bytes: o.fan_in * 2,
-        stride: index_words(o.fan_in) * 4,
+        stride: o.precision.indices.rows(o.fan_in).words() * 4,
+        indices: Some((o.precision.indices, o.fan_in)),
     });
     out.push(per_label("bias", |block| &block.bias));
     let states = states_of(o.rule, content);
@@ -246,6 +264,7 @@ fn fan_in_tensors(layer: &FanIn, content: Content) -> Vec<Stored> {
                 .collect(),
             row_bytes: words * 4,
             stride: words * 4,
+            indices: None,
         });
     }
     out

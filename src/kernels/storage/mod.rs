@@ -7,12 +7,15 @@
 //! becomes NaN, so that a loss shows it.
 
 mod format;
+mod indices;
 mod precision;
 mod rounding;
 mod states;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use indices::IndexReader;
+pub use indices::{IndexRows, Indices, Strata};
 pub use precision::Precision;
 pub use rounding::Rounding;
 pub(crate) use states::OpenRow;

@@ -1,6 +1,6 @@
 //! How a layer stores its rows.
 
-use super::Storage;
+use super::{Indices, Storage};
 
 /// How the numbers of a layer that are kept between steps are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -9,12 +9,14 @@ pub struct Precision {
     pub weights: Storage,
     /// The optimizer's states of the weights: f32 or bf16.
     pub moments: Storage,
+    /// The indices, and with that where they may point.
+    pub indices: Indices,
 }
 
 impl Precision {
     /// Every precision that there are shaders for.
     pub(crate) fn all() -> Vec<Self> {
-        let with = |moments| Storage::ALL.map(|weights| Self { weights, moments });
+        let with = |moments| Storage::ALL.map(|weights| Self { weights, moments, ..Self::default() });
         [Storage::F32, Storage::Bf16].map(with).concat()
     }
 

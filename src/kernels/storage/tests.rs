@@ -112,7 +112,7 @@ fn beyond_the_largest_is_the_largest() {
 fn rows_and_single_numbers_agree() {
     let values: Vec<f32> = (0..37).map(|i| (i as f32 - 17.0) * 0.37).collect();
     for storage in Storage::ALL {
-        let precision = Precision { weights: storage, moments: Storage::F32 };
+        let precision = Precision { weights: storage, ..Precision::default() };
         let words_in_row = precision.weight_words(37);
         let random: Vec<u16> = (0..37).map(|i| i * 1771).collect();
         let mut row = vec![0; words_in_row];
