@@ -269,7 +269,7 @@ impl WithSimd for Groups<'_> {
         let (storage, weight_words) = (Storage::from_constant(p.weights), p.weight_words as usize);
         let mut tile = GroupLogits::new(fan_in, columns, group);
         let mut gradients = GroupGradients::new::<S>(fan_in, columns, group);
-        let mut opened = vec![0.0_f32; if storage == Storage::F32 { 0 } else { group * fan_in }];
+        let mut opened = vec![0.0_f32; group * fan_in];
         let mut scratch = RowScratch::new(fan_in);
         let mut bias_gradients = vec![0.0_f32; part.bias.len()];
         let mut indices = p.index_reader();

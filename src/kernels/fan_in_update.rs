@@ -155,7 +155,11 @@ impl RowScratch {
         let second = OpenRow::new(moments, second, second_values);
         step_slices(rule, rates, weights.values, gradients, first.values, second.values);
         for (tensor, row) in [weights, first, second].into_iter().enumerate() {
-            row.close(&mut self.bits, |bits| rounding.row(tensor as u32, label, bits));
+            row.close(
+                &mut self.bits,
+                #[inline(always)]
+                |bits| rounding.row(tensor as u32, label, bits),
+            );
         }
     }
 }

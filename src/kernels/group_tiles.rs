@@ -4,13 +4,13 @@
 use pulp::Simd;
 
 use super::storage::Storage;
-use super::vector::{Left, product};
+use super::vector::{Left, product, product_into};
 
 /// Samples whose gathered features lie in a tile at once, so that it stays in a core's own cache.
 const TILE_COLUMNS: usize = 256;
 
-/// Side of the squares in which a matrix is turned.
-const SQUARE: usize = 8;
+/// Side of the squares in which a matrix is turned: a quarter of a vector of 512 bits.
+const SQUARE: usize = 4;
 
 /// Numbers from a cache line on, as all buffers are.
 struct Lines {
@@ -103,8 +103,6 @@ impl GroupLogits {
 
 /// Room for the backward pass of a group.
 pub(super) struct GroupGradients {
-    /// Gradient of the gathered features, [F, tile].
-    dx: Lines,
     /// Gradients of the logits, [tile, labels]: labels side by side, so that they fill vectors.
     turned: Lines,
     /// Gradients of the weights, [F, labels].
@@ -121,7 +119,6 @@ impl GroupGradients {
         let tile = columns.min(TILE_COLUMNS);
         let width = group.next_multiple_of(S::F32_LANES);
         Self {
-            dx: Lines::new(fan_in * tile),
             turned: Lines::new(tile * width),
             by_slot: Lines::new(fan_in * width),
             weights: vec![0.0; group * fan_in],
@@ -142,9 +139,9 @@ impl GroupGradients {
         dx: &mut [f32],
     ) {
         let (fan_in, columns, lanes) = (of.fan_in, of.columns, S::F32_LANES);
-        let [stride, tile_stride, label_stride] =
-            [columns, of.tile, self.width].map(|columns| columns / lanes);
+        let [stride, label_stride] = [columns, self.width].map(|columns| columns / lanes);
         let transposed = Left { transposed: true, ..weights };
+        let (dx, _) = S::as_mut_simd_f32s(dx);
         for (first, width) in of.tiles() {
             // A tile that is the only one still lies there from the logits.
             if width < columns {
@@ -152,7 +149,7 @@ impl GroupGradients {
             }
             let g = &of.z.numbers()[first..];
             // A slot's gradients are sums over the samples: with labels side by side none is a sum over lanes.
-            turn((g, columns), [labels, width], (self.turned.numbers_mut(), self.width));
+            turn(simd, (g, columns), [labels, width], (self.turned.numbers_mut(), self.width));
             let (turned, _) = S::as_simd_f32s(self.turned.numbers());
             let (by_slot, _) = S::as_mut_simd_f32s(self.by_slot.numbers_mut());
             let seen = Left { numbers: of.x.numbers(), stride: of.tile, transposed: false };
@@ -160,15 +157,11 @@ impl GroupGradients {
             product(simd, sizes, seen, (turned, label_stride), (by_slot, label_stride), first > 0);
 
             let (g, _) = S::as_simd_f32s(g);
-            let (gathered, _) = S::as_mut_simd_f32s(self.dx.numbers_mut());
+            let feature_row = |slot: usize| usize::from(indices[slot]) * stride + first / lanes;
             let sizes = [fan_in, width / lanes, labels];
-            product(simd, sizes, transposed, (g, stride), (gathered, tile_stride), false);
-            for (gathered, index) in self.dx.numbers().chunks_exact(of.tile).zip(indices) {
-                let dx = &mut dx[usize::from(*index) * columns + first..][..width];
-                dx.iter_mut().zip(gathered).for_each(|(dx, gathered)| *dx += gathered);
-            }
+            product_into(simd, sizes, transposed, (g, stride), (&mut *dx, feature_row), true);
         }
-        turn((self.by_slot.numbers(), self.width), [fan_in, labels], (&mut self.weights, fan_in));
+        turn(simd, (self.by_slot.numbers(), self.width), [fan_in, labels], (&mut self.weights, fan_in));
     }
 
     /// The gradients of the weights of the group's label `member`. \[F\]
@@ -178,18 +171,16 @@ impl GroupGradients {
     }
 }
 
-/// The weights of a group, in place or, where they are stored narrow, in `opened`.
+/// The weights of a group as f32 in `opened` [labels, F]. Weights that are f32 already are copied too: read row after
+/// row they come from memory in one stream, which the products' eight rows at a time would not be.
 #[inline(always)]
 pub(super) fn open_group<'a>(
     storage: Storage,
-    stored: &'a [u32],
+    stored: &[u32],
     weight_words: usize,
     fan_in: usize,
     opened: &'a mut [f32],
 ) -> Left<'a> {
-    if storage == Storage::F32 {
-        return Left { numbers: bytemuck::cast_slice(stored), stride: weight_words, transposed: false };
-    }
     for (stored, opened) in stored.chunks_exact(weight_words).zip(opened.chunks_exact_mut(fan_in)) {
         storage.decode_row(stored, opened);
     }
@@ -198,21 +189,31 @@ pub(super) fn open_group<'a>(
 
 /// to[c, r] = from[r, c]. Rows begin `from_stride` and `to_stride` numbers apart.
 #[inline(always)]
-fn turn(
+fn turn<S: Simd>(
+    simd: S,
     (from, from_stride): (&[f32], usize),
     [rows, columns]: [usize; 2],
     (to, to_stride): (&mut [f32], usize),
 ) {
-    let whole = [rows, columns].map(|side| side / SQUARE * SQUARE);
+    let across = S::F32_LANES;
+    let whole = if across.is_multiple_of(SQUARE) {
+        [rows / SQUARE * SQUARE, columns / across * across]
+    } else {
+        [0, 0]
+    };
     for row in (0..whole[0]).step_by(SQUARE) {
-        for column in (0..whole[1]).step_by(SQUARE) {
-            let square: [[f32; SQUARE]; SQUARE] = std::array::from_fn(|r| {
-                let row = &from[(row + r) * from_stride + column..];
-                *row.first_chunk().expect("a square lies within its matrix")
+        for column in (0..whole[1]).step_by(across) {
+            let band: [S::f32s; SQUARE] = std::array::from_fn(|r| {
+                S::as_simd_f32s(&from[(row + r) * from_stride + column..][..across]).0[0]
             });
-            for c in 0..SQUARE {
-                let turned: [f32; SQUARE] = std::array::from_fn(|r| square[r][c]);
-                to[(column + c) * to_stride + row..][..SQUARE].copy_from_slice(&turned);
+            // Four vectors deinterleaved by four: each square in them turned, in its place.
+            let turned = simd.deinterleave_shfl_f32s(band);
+            for (c, turned) in turned.iter().enumerate() {
+                let squares: &[f32] = bytemuck::cast_slice(std::slice::from_ref(turned));
+                for (square, turned) in squares.chunks_exact(SQUARE).enumerate() {
+                    let column = column + square * SQUARE + c;
+                    to[column * to_stride + row..][..SQUARE].copy_from_slice(turned);
+                }
             }
         }
     }
@@ -226,7 +227,20 @@ fn turn(
 
 #[cfg(test)]
 mod tests {
+    use pulp::{Simd, WithSimd};
+
     use super::turn;
+
+    struct Turn<'a>((&'a [f32], usize), [usize; 2], (&'a mut [f32], usize));
+
+    impl WithSimd for Turn<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            turn(simd, self.0, self.1, self.2);
+        }
+    }
 
     #[test]
     fn every_number_comes_to_the_other_side_of_the_diagonal() {
@@ -234,7 +248,7 @@ mod tests {
             let (from_stride, to_stride) = (columns + 2, rows + 1);
             let from: Vec<f32> = (0..rows * from_stride).map(|i| i as f32).collect();
             let mut to = vec![-1.0; columns * to_stride];
-            turn((&from, from_stride), [rows, columns], (&mut to, to_stride));
+            pulp::Arch::new().dispatch(Turn((&from, from_stride), [rows, columns], (&mut to, to_stride)));
             for (place, got) in to.iter().enumerate() {
                 let (column, row) = (place / to_stride, place % to_stride);
                 let truth = if row < rows { (row * from_stride + column) as f32 } else { -1.0 };

@@ -57,19 +57,43 @@ pub(crate) struct Left<'a> {
 #[inline(always)]
 pub(crate) fn product<S: Simd>(
     simd: S,
+    sizes: [usize; 3],
+    a: Left<'_>,
+    b: (&[S::f32s], usize),
+    (c, c_stride): (&mut [S::f32s], usize),
+    add: bool,
+) {
+    product_into(
+        simd,
+        sizes,
+        a,
+        b,
+        (
+            c,
+            #[inline(always)]
+            |row| row * c_stride,
+        ),
+        add,
+    );
+}
+
+/// [`product`] whose row r of c begins at vector `row_of(r)`; with `add`, rows of c may coincide.
+#[inline(always)]
+pub(crate) fn product_into<S: Simd>(
+    simd: S,
     [m, width, k]: [usize; 3],
     a: Left<'_>,
     (b, b_stride): (&[S::f32s], usize),
-    (c, c_stride): (&mut [S::f32s], usize),
+    (c, row_of): (&mut [S::f32s], impl Fn(usize) -> usize + Copy),
     add: bool,
 ) {
     let mut x = 0;
     while x + 2 <= width {
-        columns::<S, 2>(simd, m, x, k, a, (b, b_stride), (c, c_stride), add);
+        columns::<S, 2>(simd, m, x, k, a, (b, b_stride), (c, row_of), add);
         x += 2;
     }
     if x < width {
-        columns::<S, 1>(simd, m, x, k, a, (b, b_stride), (c, c_stride), add);
+        columns::<S, 1>(simd, m, x, k, a, (b, b_stride), (c, row_of), add);
     }
 }
 
@@ -81,23 +105,23 @@ fn columns<S: Simd, const C: usize>(
     k: usize,
     a: Left<'_>,
     b: (&[S::f32s], usize),
-    (c, c_stride): (&mut [S::f32s], usize),
+    (c, row_of): (&mut [S::f32s], impl Fn(usize) -> usize + Copy),
     add: bool,
 ) {
     let mut row = 0;
     // Sixteen sums fill half of the 32 registers of AVX-512, eight half of the 16 of AVX2.
     if S::F32_LANES >= 16 {
         while row + 8 <= m {
-            tile::<S, 8, C>(simd, [row, x, k], a, b, (c, c_stride), add);
+            tile::<S, 8, C>(simd, [row, x, k], a, b, (c, row_of), add);
             row += 8;
         }
     }
     while row + 4 <= m {
-        tile::<S, 4, C>(simd, [row, x, k], a, b, (c, c_stride), add);
+        tile::<S, 4, C>(simd, [row, x, k], a, b, (c, row_of), add);
         row += 4;
     }
     while row < m {
-        tile::<S, 1, C>(simd, [row, x, k], a, b, (c, c_stride), add);
+        tile::<S, 1, C>(simd, [row, x, k], a, b, (c, row_of), add);
         row += 1;
     }
 }
@@ -109,15 +133,10 @@ fn tile<S: Simd, const R: usize, const C: usize>(
     [row, x, k]: [usize; 3],
     a: Left<'_>,
     (b, b_stride): (&[S::f32s], usize),
-    (c, c_stride): (&mut [S::f32s], usize),
+    (c, row_of): (&mut [S::f32s], impl Fn(usize) -> usize),
     add: bool,
 ) {
     let mut sums = [[simd.splat_f32s(0.0); C]; R];
-    if add {
-        for (r, sums) in sums.iter_mut().enumerate() {
-            *sums = *run(c, (row + r) * c_stride + x);
-        }
-    }
     if a.transposed {
         for k in 0..k {
             let b = run::<_, C>(b, k * b_stride + x);
@@ -141,8 +160,12 @@ fn tile<S: Simd, const R: usize, const C: usize>(
             }
         }
     }
-    for r in 0..R {
-        c[(row + r) * c_stride + x..][..C].copy_from_slice(&sums[r]);
+    // Row after row, so that rows that coincide get both sums.
+    for (r, sums) in sums.iter().enumerate() {
+        let (c, _) = c[row_of(row + r) + x..].split_first_chunk_mut::<C>().expect("c holds all its elements");
+        for n in 0..C {
+            c[n] = if add { simd.add_f32s(c[n], sums[n]) } else { sums[n] };
+        }
     }
 }
 
@@ -166,14 +189,26 @@ pub(crate) const DRAWN: usize = 16;
 pub(crate) fn philox(
     first: u32,
     more: &[u32; DRAWN],
-    rest: [u32; 3],
+    [second, rest @ ..]: [u32; 3],
+    key: [u32; 2],
+    words: &mut [u32; 4 * DRAWN],
+) {
+    philox_of(more.map(|more| first.wrapping_add(more)), [second; DRAWN], rest, key, words);
+}
+
+/// [`philox`] for the counters (`first[i]`, `second[i]`, `rest`).
+#[inline(always)]
+pub(crate) fn philox_of(
+    first: [u32; DRAWN],
+    second: [u32; DRAWN],
+    rest: [u32; 2],
     [mut k0, mut k1]: [u32; 2],
     words: &mut [u32; 4 * DRAWN],
 ) {
     // Words in 64 bits each, whose upper halves hold anything: a product of two words is one instruction then.
     const LOW: u64 = 0xffff_ffff;
-    let mut c0 = more.map(|more| u64::from(first.wrapping_add(more)));
-    let [mut c1, mut c2, mut c3] = rest.map(|word| [u64::from(word); DRAWN]);
+    let [mut c0, mut c1] = [first, second].map(|words| words.map(u64::from));
+    let [mut c2, mut c3] = rest.map(|word| [u64::from(word); DRAWN]);
     for _ in 0..10 {
         for i in 0..DRAWN {
             let p0 = (c0[i] & LOW) * 0xD251_1F53;
@@ -196,7 +231,7 @@ pub(crate) fn philox(
 
 #[cfg(test)]
 mod tests {
-    use super::{DRAWN, exp_negative, philox};
+    use super::{DRAWN, exp_negative, philox, philox_of};
 
     #[test]
     fn exp_negative_is_exp() {
@@ -218,6 +253,10 @@ mod tests {
         for (words, more) in words.chunks(4).zip(more) {
             let counter = [first.wrapping_add(more), rest[0], rest[1], rest[2]];
             assert_eq!(words, crate::random::philox(counter, key));
+        }
+        philox_of([first; DRAWN], more, [rest[1], rest[2]], key, &mut words);
+        for (words, more) in words.chunks(4).zip(more) {
+            assert_eq!(words, crate::random::philox([first, more, rest[1], rest[2]], key));
         }
     }
 }

@@ -28,6 +28,16 @@ impl Format {
         f32::from_bits((127 + 126 - self.offset + self.fraction) << 23)
     }
 
+    /// ⌊magnitude · steps · 2¹⁶⌋ of a magnitude below the first exponent of the format, given as the bits of an f32. By
+    /// shifts: a conversion of floats to integers saturates, for which vectors have no instruction.
+    #[inline(always)]
+    const fn sixteenths(&self, magnitude: u32) -> u32 {
+        let significand = magnitude & 0x7f_ffff | 0x80_0000;
+        // Two bits to the left first, so that the largest exponent of all formats shifts by nothing.
+        let shift = (10 + self.offset - self.fraction).wrapping_sub(magnitude >> 23);
+        (significand << 2) >> if shift < 31 { shift } else { 31 }
+    }
+
     #[inline(always)]
     pub(super) fn decode(&self, magnitude: u32) -> f32 {
         if magnitude > self.largest {
@@ -52,7 +62,7 @@ impl Format {
         };
         let normal = ((magnitude + added) >> self.dropped()).wrapping_sub(self.offset << self.fraction);
         let code = if self.offset > 0 && magnitude < (self.offset + 1) << 23 {
-            ((f32::from_bits(magnitude) * self.steps() * 65536.0) as u32 + random) >> 16
+            (self.sixteenths(magnitude) + random) >> 16
         } else {
             normal
         };

@@ -35,7 +35,12 @@ impl Rounding {
         let mut words = [0; 4 * DRAWN];
         for bits in bits.chunks_mut(8 * DRAWN) {
             philox(first, &more, rest, self.seed, &mut words);
-            bits.iter_mut().enumerate().for_each(|(i, bits)| *bits = (words[i / 2] >> (i % 2 * 16)) as u16);
+            let (pairs, odd) = bits.as_chunks_mut::<2>();
+            pairs
+                .iter_mut()
+                .zip(&words)
+                .for_each(|(pair, word)| *pair = [*word as u16, (*word >> 16) as u16]);
+            odd.iter_mut().for_each(|last| *last = words[pairs.len()] as u16);
             first = first.wrapping_add(DRAWN as u32);
         }
     }
