@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::fan_in_dlogits::Block;
 use super::rewire_mask::Weights;
 use super::storage::Storage;
+use super::vector::vectorised;
 use super::{WORKGROUP, workgroups};
 use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
 
@@ -67,6 +68,24 @@ pub fn launch(block: Block, digit: Digit, weights: &Slice, counts: &Slice) -> La
     }
 }
 
+/// Rows of indices that one task of the twin takes.
+const CHUNK: usize = 128;
+
+impl Params {
+    /// Counts the connections of a row of indices.
+    #[inline(always)]
+    fn count(&self, index_row: usize, scores: &[f32], by_position: bool, counts: &mut [u32; 256]) {
+        for (slot, score) in scores.iter().enumerate() {
+            let score = score.to_bits();
+            let key = if by_position { index_row as u32 * self.fan_in + slot as u32 } else { score };
+            let decided = self.shift >= 24 || key >> (self.shift + 8) == self.prefix;
+            if decided && (!by_position || score == self.score) {
+                counts[(key >> self.shift & 255) as usize] += 1;
+            }
+        }
+    }
+}
+
 fn twin(call: &mut TwinCall<'_>) {
     let p: Params = call.params();
     let by_position = call.constant("BY_POSITION") == 1;
@@ -78,21 +97,23 @@ fn twin(call: &mut TwinCall<'_>) {
         group: p.group as usize,
     };
     let counts = call.write::<u32>(1);
-    let row_counts = |index_row: usize, mut counts: [u32; 256]| {
-        for slot in 0..p.fan_in as usize {
-            let score = weights.score(index_row, slot).to_bits();
-            let key = if by_position { index_row as u32 * p.fan_in + slot as u32 } else { score };
-            let decided = p.shift >= 24 || key >> (p.shift + 8) == p.prefix;
-            if decided && (!by_position || score == p.score) {
-                counts[(key >> p.shift & 255) as usize] += 1;
-            }
-        }
-        counts
-    };
+    let (fan_in, index_rows) = (p.fan_in as usize, p.index_rows as usize);
     // Integers add up exactly in whatever order the threads finish.
-    let sums = (0..p.index_rows as usize)
+    let sums = (0..index_rows.div_ceil(CHUNK))
         .into_par_iter()
-        .fold(|| [0_u32; 256], |counts, index_row| row_counts(index_row, counts))
+        .map(|chunk| {
+            let (mut counts, mut opened, mut scores) = ([0_u32; 256], vec![0.0; fan_in], vec![0.0; fan_in]);
+            vectorised(
+                #[inline(always)]
+                || {
+                    for index_row in chunk * CHUNK..index_rows.min((chunk + 1) * CHUNK) {
+                        weights.scores(index_row, &mut opened, &mut scores);
+                        p.count(index_row, &scores, by_position, &mut counts);
+                    }
+                },
+            );
+            counts
+        })
         .reduce(|| [0; 256], |a, b| std::array::from_fn(|bin| a[bin] + b[bin]));
     counts.iter_mut().zip(sums).for_each(|(count, sum)| *count += sum);
 }

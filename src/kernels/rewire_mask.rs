@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::fan_in_dlogits::Block;
 use super::storage::Storage;
+use super::vector::vectorised;
 use super::{WORKGROUP, workgroups};
 use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
 
@@ -106,15 +107,20 @@ pub(super) struct Weights<'a> {
 }
 
 impl Weights<'_> {
-    /// |w| of a slot, or the mean of |w| over the labels of its group.
-    pub(super) fn score(&self, index_row: usize, slot: usize) -> f32 {
-        let magnitude = |row: usize| self.storage.get(&self.numbers[row * self.words..], slot).abs();
-        if self.group == 1 {
-            return magnitude(index_row);
-        }
+    /// For each slot of a row of indices |w|, or the mean of |w| over the labels of its group, into `scores` \[F\];
+    /// `opened` \[F\] is room for the weights of a label.
+    #[inline(always)]
+    pub(super) fn scores(&self, index_row: usize, opened: &mut [f32], scores: &mut [f32]) {
         let labels = index_row * self.group..((index_row + 1) * self.group).min(self.rows);
         let count = labels.len() as f32;
-        labels.map(magnitude).sum::<f32>() / count
+        scores.fill(0.0);
+        for label in labels {
+            self.storage.decode_row(&self.numbers[label * self.words..][..self.words], opened);
+            scores.iter_mut().zip(&*opened).for_each(|(score, weight)| *score += weight.abs());
+        }
+        if self.group > 1 {
+            scores.iter_mut().for_each(|score| *score /= count);
+        }
     }
 }
 
@@ -128,27 +134,41 @@ fn twin(call: &mut TwinCall<'_>) {
         rows: p.rows as usize,
         group: p.group as usize,
     };
-    let words = p.mask_words as usize;
+    let (words, fan_in) = (p.mask_words as usize, p.fan_in as usize);
     let mask = &mut call.write::<u32>(1)[..p.index_rows as usize * words];
-    mask.par_chunks_mut(words).enumerate().for_each(|(index_row, mask)| {
-        let scores: Vec<f32> = (0..p.fan_in as usize).map(|slot| weights.score(index_row, slot)).collect();
-        let is_pruned = |slot: usize| match mode {
-            0 => scores[slot] < p.threshold,
-            1 => {
-                let bits = scores[slot].to_bits();
-                let position = index_row as u32 * p.fan_in + slot as u32;
-                bits < p.key || (bits == p.key && position < p.position_end)
-            }
-            _ => {
-                let before = |(other, theirs): &(usize, &f32)| {
-                    **theirs < scores[slot] || (**theirs == scores[slot] && *other < slot)
-                };
-                scores.iter().enumerate().filter(before).count() < p.per_row as usize
-            }
-        };
-        mask.fill(0);
-        for slot in (0..scores.len()).filter(|slot| is_pruned(*slot)) {
-            mask[slot / 32] |= 1 << (slot % 32);
-        }
+    let rows = mask.par_chunks_mut(words).enumerate();
+    let room = || (vec![0.0_f32; fan_in], vec![0.0_f32; fan_in], vec![0_u64; fan_in]);
+    rows.for_each_init(room, |(opened, scores, order), (index_row, mask)| {
+        vectorised(
+            #[inline(always)]
+            || {
+                weights.scores(index_row, opened, scores);
+                mask.fill(0);
+                let mut prune = |slot: usize| mask[slot / 32] |= 1 << (slot % 32);
+                match mode {
+                    0 => (0..fan_in).filter(|slot| scores[*slot] < p.threshold).for_each(&mut prune),
+                    1 => {
+                        let first_position = index_row as u32 * p.fan_in;
+                        let is_pruned = |slot: &usize| {
+                            let (bits, position) = (scores[*slot].to_bits(), first_position + *slot as u32);
+                            bits < p.key || (bits == p.key && position < p.position_end)
+                        };
+                        (0..fan_in).filter(is_pruned).for_each(&mut prune);
+                    }
+                    _ => smallest(scores, p.per_row as usize, order).for_each(&mut prune),
+                }
+            },
+        );
     });
+}
+
+/// The `count` slots of least score, of equal ones the first. Scores are not negative: their bits order them.
+fn smallest<'a>(scores: &[f32], count: usize, order: &'a mut [u64]) -> impl Iterator<Item = usize> + 'a {
+    for (slot, (key, score)) in order.iter_mut().zip(scores).enumerate() {
+        *key = u64::from(score.to_bits()) << 32 | slot as u64;
+    }
+    if count > 0 && count < order.len() {
+        order.select_nth_unstable(count - 1);
+    }
+    order.iter().take(count).map(|key| *key as u32 as usize)
 }

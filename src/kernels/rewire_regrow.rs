@@ -8,6 +8,7 @@ use super::fan_in_dlogits::Block;
 use super::optimizer::state_chunks;
 use super::rewire_mask::mask_words;
 use super::storage::{IndexRows, Indices, Precision, Storage, Strata};
+use super::vector::{DRAWN, philox_of, vectorised};
 use super::{WORKGROUP, workgroups};
 use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
 use crate::random::{Purpose, below, philox, unit};
@@ -166,6 +167,12 @@ pub fn slots_at_once(block: Block, features: usize, candidates: usize, more: usi
 /// After so many draws the next free index is taken.
 pub(super) const MAX_DRAWS: u32 = 32;
 
+/// Sub-indices of the generator that belong to a slot.
+const SUBS: u32 = MAX_DRAWS / 4 + 1;
+
+/// A task of the twin regrows rows of so many numbers at least, for which it takes room once.
+const MIN_NUMBERS: usize = 4096;
+
 /// The numbers that are drawn for one row of indices.
 #[derive(Clone, Copy)]
 pub(super) struct RowDraws {
@@ -183,7 +190,13 @@ impl RowDraws {
 
     /// The `i`-th index drawn for a slot.
     pub(super) fn index(self, slot: u32, i: u32, features: u32) -> u32 {
-        below(self.words(slot * (MAX_DRAWS / 4 + 1) + i / 4)[i as usize % 4], features)
+        below(self.words(slot * SUBS + i / 4)[i as usize % 4], features)
+    }
+
+    /// The words of many sub-indices at once.
+    #[inline(always)]
+    fn batch(self, sub: [u32; DRAWN], words: &mut [u32; 4 * DRAWN]) {
+        philox_of([self.index_row; DRAWN], sub, [self.step, self.purpose], self.seed, words);
     }
 }
 
@@ -226,37 +239,91 @@ impl Params {
         }
     }
 
-    /// The weight of a regrown connection, of which `member` counts through the labels that share the row.
-    fn new_weight(&self, index_row: u32, member: usize) -> f32 {
-        if self.bound <= 0.0 {
-            return 0.0;
+    /// The weights of regrown connections, of which number `member` · F + slot belongs to a slot of the label `member` among
+    /// those that share the row. `out` holds whole batches of random words.
+    #[inline(always)]
+    fn new_weights(&self, index_row: u32, out: &mut [f32]) {
+        let draws = self.draws(index_row);
+        let mut words = [0; 4 * DRAWN];
+        for (batch, out) in out.chunks_exact_mut(4 * DRAWN).enumerate() {
+            let sub = std::array::from_fn(|i| 0x8000_0000 + (batch * DRAWN + i) as u32);
+            draws.batch(sub, &mut words);
+            out.iter_mut().zip(&words).for_each(|(out, word)| *out = self.bound * (2.0 * unit(*word) - 1.0));
         }
-        let words = self.draws(index_row).words(0x8000_0000 + member as u32 / 4);
-        self.bound * (2.0 * unit(words[member % 4]) - 1.0)
     }
 
-    /// An index that the row does not have. With every index in use, the slot keeps its own.
-    fn fresh_index(&self, index_row: u32, slot: u32, row: &[u16]) -> u16 {
-        let end = if self.first_wiring == 1 { slot } else { self.fan_in };
-        let row_has = |index: u32| row[..end as usize].contains(&(index as u16));
-        let mut candidate = 0;
-        for i in 0..MAX_DRAWS {
-            candidate = self.draws(index_row).index(slot, i, self.features);
-            if !row_has(candidate) {
-                return candidate as u16;
+    /// Gives the pruned `slots` of a row indices that it does not have, one slot after the other. With every index in use,
+    /// a slot keeps its own. `uses` \[D\] is zero before and after.
+    #[inline(always)]
+    fn draw_indices(
+        &self,
+        index_row: u32,
+        mask: &[u32],
+        slots: Range<usize>,
+        row: &mut [u16],
+        uses: &mut [u16],
+    ) {
+        // Of the first wiring only what is drawn already stands in the row.
+        let (known, end) = if self.first_wiring == 1 {
+            (slots.start, slots.end)
+        } else {
+            (self.fan_in as usize, self.fan_in as usize)
+        };
+        row[..known].iter().for_each(|index| uses[usize::from(*index)] += 1);
+        let draws = self.draws(index_row);
+        let mut pruned = pruned_slots(mask, slots);
+        let mut words = [0; 4 * DRAWN];
+        loop {
+            let mut batch = [0_u32; DRAWN];
+            let mut count = 0;
+            for (place, slot) in batch.iter_mut().zip(&mut pruned) {
+                *place = slot as u32;
+                count += 1;
+            }
+            if count == 0 {
+                break;
+            }
+            draws.batch(batch.map(|slot| slot * SUBS), &mut words);
+            for (slot, words) in batch[..count].iter().zip(words.chunks_exact(4)) {
+                let first = words.iter().map(|word| below(*word, self.features));
+                let Some(index) = self.fresh_index(draws, *slot, first, uses) else { continue };
+                let place = &mut row[*slot as usize];
+                if self.first_wiring == 0 {
+                    uses[usize::from(*place)] -= 1;
+                }
+                uses[index as usize] += 1;
+                *place = index as u16;
             }
         }
-        for _ in 0..self.features {
-            candidate = if candidate + 1 >= self.features { 0 } else { candidate + 1 };
-            if !row_has(candidate) {
-                return candidate as u16;
-            }
-        }
-        row[slot as usize]
+        row[..end].iter().for_each(|index| uses[usize::from(*index)] = 0);
     }
-}
 
-impl Params {
+    /// An index that is not in use, the `first` four draws of a slot known; none when every index is in use.
+    #[inline(always)]
+    fn fresh_index(
+        &self,
+        draws: RowDraws,
+        slot: u32,
+        first: impl Iterator<Item = u32>,
+        uses: &[u16],
+    ) -> Option<u32> {
+        let is_free = |index: u32| uses[index as usize] == 0;
+        let mut last = 0;
+        for index in first {
+            if is_free(index) {
+                return Some(index);
+            }
+        }
+        for i in 4..MAX_DRAWS {
+            last = draws.index(slot, i, self.features);
+            if is_free(last) {
+                return Some(last);
+            }
+        }
+        let following = (last + 1..self.features).chain(0..=last);
+        following.into_iter().find(|index| is_free(*index))
+    }
+
     /// A feature of the slot's stratum, not the one that it has; the only one there is stays.
     fn fresh_in_stratum(&self, index_row: u32, slot: u32, own: usize) -> usize {
         let strata = Strata::new(self.features as usize, self.fan_in as usize);
@@ -269,6 +336,11 @@ impl Params {
     }
 }
 
+/// The slots of a range whose bit is set.
+fn pruned_slots(mask: &[u32], slots: Range<usize>) -> impl Iterator<Item = usize> + '_ {
+    slots.filter(|slot| mask[slot / 32] >> (slot % 32) & 1 == 1)
+}
+
 /// Pruned slots of a row, those that the last rewiring had regrown, regrown ones; the mask takes the last one's place.
 fn count_slots(mask: &[u32], regrown: &mut [u32]) -> [u32; 3] {
     let count = |words: &mut dyn Iterator<Item = u32>| words.map(u32::count_ones).sum::<u32>();
@@ -278,19 +350,117 @@ fn count_slots(mask: &[u32], regrown: &mut [u32]) -> [u32; 3] {
     [pruned, again, pruned]
 }
 
+/// What regrowing rows needs, for as long as a thread does it.
+struct Room {
+    /// How often each index stands in the row. \[D\]
+    uses: Vec<u16>,
+    /// New weights of the labels that share a row, in whole batches of random words; empty where they are zero.
+    weights: Vec<f32>,
+    /// New weights of a label, stored; zeros where none are drawn.
+    stored: Vec<u32>,
+    /// Bits that round to the nearest. \[F\]
+    nearest: Vec<u16>,
+}
+
+impl Room {
+    fn new(p: &Params, draw: bool) -> Self {
+        let numbers = (p.group.min(p.rows) * p.fan_in) as usize;
+        let drawn = if p.bound > 0.0 { numbers.next_multiple_of(4 * DRAWN) } else { 0 };
+        Self {
+            uses: vec![0; if draw { p.features as usize } else { 0 }],
+            weights: vec![0.0; drawn],
+            stored: vec![0; p.weight_words as usize],
+            nearest: vec![NEAREST; p.fan_in as usize],
+        }
+    }
+}
+
+/// Where new indices come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Draw {
+    /// They stand in the row already.
+    Nothing,
+    /// From all features.
+    Free,
+    /// From the slot's stratum, into rows that are stored so.
+    Stratified(IndexRows),
+}
+
+/// A row of indices with what belongs to it.
+struct Row<'a> {
+    number: u32,
+    mask: &'a [u32],
+    indices: &'a mut [u32],
+    /// Of the labels that share the row.
+    weights: &'a mut [u32],
+    states: [&'a mut [u32]; 2],
+}
+
+impl Row<'_> {
+    #[inline(always)]
+    fn regrow(
+        self,
+        p: &Params,
+        [storage, moments]: [Storage; 2],
+        draw: Draw,
+        slots: Range<usize>,
+        room: &mut Room,
+    ) {
+        let Self { number, mask, indices, weights, states } = self;
+        let pruned = || pruned_slots(mask, slots.clone());
+        let whole = pruned().count() == p.fan_in as usize;
+        if pruned().next().is_none() {
+            return;
+        }
+        match draw {
+            Draw::Nothing => {}
+            Draw::Free => {
+                let row = bytemuck::cast_slice_mut(indices);
+                p.draw_indices(number, mask, slots.clone(), row, &mut room.uses);
+            }
+            Draw::Stratified(rows) => pruned().for_each(|slot| {
+                let fresh = p.fresh_in_stratum(number, slot as u32, rows.get(indices, slot));
+                rows.put(indices, slot, fresh);
+            }),
+        }
+        p.new_weights(number, &mut room.weights);
+        let (fan_in, weight_words) = (p.fan_in as usize, p.weight_words as usize);
+        let members = weights.len() / weight_words;
+        for (member, weights) in weights.chunks_exact_mut(weight_words).enumerate() {
+            if let Some(values) = room.weights.get(member * fan_in..(member + 1) * fan_in) {
+                storage.encode_row(values, &room.nearest, &mut room.stored);
+            }
+            if whole {
+                weights.copy_from_slice(&room.stored);
+                continue;
+            }
+            pruned().for_each(|slot| storage.put(weights, slot, storage.code(&room.stored, slot)));
+        }
+        for states in states {
+            for state in states.chunks_exact_mut(p.moment_words as usize).take(members) {
+                pruned().for_each(|slot| moments.put(state, slot, 0));
+            }
+        }
+    }
+}
+
 fn twin(call: &mut TwinCall<'_>) {
     let p: Params = call.params();
     let (states, draw) = (call.constant("STATES"), call.constant("DRAW") == 1);
-    let (mask_words, fan_in, group) = (p.mask_words as usize, p.fan_in as usize, p.group as usize);
+    let (mask_words, group) = (p.mask_words as usize, p.group as usize);
     let index_rows = p.index_rows as usize;
     let mask = &call.read::<u32>(0)[..index_rows * mask_words];
     let regrown = call.write::<u32>(1);
     let (weight_words, moment_words) = (p.weight_words as usize, p.moment_words as usize);
-    let [storage, moments] = ["WEIGHTS", "MOMENTS"].map(|name| Storage::from_constant(call.constant(name)));
+    let storages = ["WEIGHTS", "MOMENTS"].map(|name| Storage::from_constant(call.constant(name)));
     let weights = &mut call.write::<u32>(2)[..p.rows as usize * weight_words];
     let indices = call.write::<u32>(3);
-    let stratified = call.constant("STRATIFIED") == 1;
-    let rows_of_indices = IndexRows::from_constant(call.constant("STRATIFIED_FEATURES"), fan_in);
+    let index_rows_stored = IndexRows::from_constant(call.constant("STRATIFIED_FEATURES"), p.fan_in as usize);
+    let draw = match (draw, call.constant("STRATIFIED")) {
+        (false, _) => Draw::Nothing,
+        (true, 0) => Draw::Free,
+        (true, _) => Draw::Stratified(index_rows_stored),
+    };
     let slots = p.first_slot as usize..p.end_slot as usize;
     let first = state_chunks(call.write(4), states >= 1, group * moment_words, index_rows);
     let second = state_chunks(call.write(5), states >= 2, group * moment_words, index_rows);
@@ -301,31 +471,21 @@ fn twin(call: &mut TwinCall<'_>) {
         .zip(indices.par_chunks_mut(p.index_words as usize))
         .zip(first)
         .zip(second)
-        .enumerate();
+        .enumerate()
+        .with_min_len((MIN_NUMBERS / (group * p.fan_in as usize)).max(1));
     let sums = rows
-        .map(|(index_row, (((((mask, regrown), weights), indices), first), second))| {
-            let counted = if slots.start == 0 { count_slots(mask, regrown) } else { [0; 3] };
-            for slot in slots.clone().filter(|slot| mask[slot / 32] >> (slot % 32) & 1 == 1) {
-                if draw && stratified {
-                    let own = rows_of_indices.get(indices, slot);
-                    let fresh = p.fresh_in_stratum(index_row as u32, slot as u32, own);
-                    rows_of_indices.put(indices, slot, fresh);
-                } else if draw {
-                    let indices: &mut [u16] = bytemuck::cast_slice_mut(indices);
-                    indices[slot] = p.fresh_index(index_row as u32, slot as u32, indices);
-                }
-                for (member, weights) in weights.chunks_exact_mut(weight_words).enumerate() {
-                    let weight = p.new_weight(index_row as u32, member * fan_in + slot);
-                    storage.put(weights, slot, storage.encode(weight, NEAREST));
-                }
-                for states in [&mut *first, &mut *second] {
-                    let members = weights.len() / weight_words;
-                    let of_labels = states.chunks_exact_mut(moment_words).take(members);
-                    of_labels.for_each(|state| moments.put(state, slot, 0));
-                }
-            }
-            counted
-        })
+        .map_init(
+            || Room::new(&p, draw == Draw::Free),
+            |room, (index_row, (((((mask, regrown), weights), indices), first), second))| {
+                let counted = if slots.start == 0 { count_slots(mask, regrown) } else { [0; 3] };
+                let row = Row { number: index_row as u32, mask, indices, weights, states: [first, second] };
+                vectorised(
+                    #[inline(always)]
+                    || row.regrow(&p, storages, draw, slots.clone(), room),
+                );
+                counted
+            },
+        )
         .reduce(|| [0; 3], |a, b| std::array::from_fn(|i| a[i] + b[i]));
     call.write::<u32>(6).iter_mut().zip(sums).for_each(|(count, sum)| *count += sum);
 }

@@ -113,10 +113,16 @@ impl Storage {
     /// The number at `place` of a row of words.
     #[inline(always)]
     pub(crate) fn get(self, words: &[u32], place: usize) -> f32 {
+        self.decode(self.code(words, place))
+    }
+
+    /// The code at `place` of a row of words.
+    #[inline(always)]
+    pub(crate) fn code(self, words: &[u32], place: usize) -> u32 {
         match self {
-            Self::F32 => f32::from_bits(words[place]),
-            Self::F16 | Self::Bf16 => self.decode(words[place / 2] >> (place % 2 * 16) & 0xffff),
-            Self::Fp8 => self.decode(words[place / 4] >> (place % 4 * 8) & 0xff),
+            Self::F32 => words[place],
+            Self::F16 | Self::Bf16 => words[place / 2] >> (place % 2 * 16) & 0xffff,
+            Self::Fp8 => words[place / 4] >> (place % 4 * 8) & 0xff,
         }
     }
 
