@@ -3,8 +3,9 @@
 
 mod support;
 
+use regrow::classifier::Ranker;
 use regrow::config::Config;
-use regrow::data::{Batch, LabelClusters, Split};
+use regrow::data::{Batch, LabelClusters, MicroBatch, Split};
 use regrow::device::{Device, DeviceOptions};
 use regrow::train::{
     AuxiliarySizes, Calendar, Devices, EncoderSizes, FeedSizes, Model, ModelSizes, Schedules,
@@ -91,6 +92,51 @@ fn the_crossing_changes_no_bit() {
         losses_and_bits(Devices { encoder: &cpus[0], classifier: &cpus[1] }),
     ];
     assert_eq!(one, two);
+}
+
+/// An encoder that is not trained gets nothing back; ranking crosses once.
+#[test]
+fn fixed_features_cross_one_way() {
+    let cpus =
+        [0, 0].map(|threads| Device::cpu(DeviceOptions { threads, ..DeviceOptions::default() }).unwrap());
+    let settings = ["encoder.kind=features", "encoder.features=nowhere", "classifier.fan_in=3"];
+    let config = Config::with_settings(&settings.map(str::to_owned)).unwrap();
+    let sizes = ModelSizes {
+        encoder: EncoderSizes::Features(6),
+        labels: 5,
+        auxiliary: None,
+        train_batch: 3,
+        feed: FeedSizes { positives: 4, filtered: 1, ..FeedSizes::of_documents(3, 3, 1) },
+        bias_init: -0.5,
+        max_block_rows: 0,
+    };
+    let batch = Batch {
+        documents: vec![0, 1, 2],
+        positives: vec![[0, 1], [2, 0], [2, 2], [4, 1]],
+        features: (0..18).map(|i| (i * 7 % 11) as f32 / 4.0 - 1.0).collect(),
+        micro_batches: vec![MicroBatch {
+            offsets: vec![0; 4],
+            bucket_offsets: vec![0],
+            ..MicroBatch::default()
+        }],
+        ..Batch::default()
+    };
+    let schedules = Schedules::new(&config, &Calendar::new(&config, 30));
+    let results = |devices: Devices<'_>| {
+        let model = Model::new(devices, &config, sizes).unwrap();
+        let losses: Vec<u32> = (0..4)
+            .map(|step| model.train_step(devices, &config, &schedules, &batch, step).unwrap())
+            .map(|outcome| outcome.loss(devices).unwrap().to_bits())
+            .collect();
+        let ranker = Ranker::new(devices.classifier, &model.classifier, 5, 3).unwrap();
+        let filter = |document: usize| if document == 1 { vec![4] } else { Vec::new() };
+        let ranked = model.rank(devices, &ranker, &batch, &filter).unwrap().collect(devices).unwrap();
+        assert_eq!(ranked.iter().map(Vec::len).collect::<Vec<_>>(), [5, 4, 5]);
+        (losses, ranked)
+    };
+    let one = results(Devices::from(&cpus[0]));
+    assert!(one.0[3] < one.0[0], "the loss falls");
+    assert_eq!(one, results(Devices { encoder: &cpus[0], classifier: &cpus[1] }));
 }
 
 /// Some steps of a small model with everything on it: the losses, and then the encoder's numbers, as bits.

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 
 use regrow::config::Config;
 use regrow::data::{Batch, Split};
-use regrow::device::Device;
 use regrow::encoder::PARAMETER_PREFIX;
 use regrow::random::{Purpose, words};
-use regrow::train::{Calendar, EncoderSizes, EncoderSource, FeedSizes, Model, ModelSizes, Schedules};
+use regrow::train::{
+    Calendar, Devices, EncoderSizes, EncoderSource, FeedSizes, Model, ModelSizes, Schedules,
+};
 use support::device::engines;
 
 const VOCABULARY: usize = 9;
@@ -307,11 +308,21 @@ fn gradients_are_the_slopes_of_the_loss() {
     }
 }
 
+/// Two micro-batches go forth and back between the passes of the classifier.
+#[test]
+fn gradients_across_two_devices() {
+    let [_, (_, cpu), _, (_, gpu)] = engines();
+    check("CPU to GPU", Devices { encoder: cpu, classifier: gpu }, SHAPES[0]);
+    check("GPU to CPU", Devices { encoder: gpu, classifier: cpu }, SHAPES[0]);
+}
+
 fn wide(values: Vec<f32>) -> Vec<f64> {
     values.into_iter().map(f64::from).collect()
 }
 
-fn check(place: &str, device: &Device, shape: Shape) {
+fn check<'d>(place: &str, devices: impl Into<Devices<'d>>, shape: Shape) {
+    let devices = devices.into();
+    let device = devices.encoder;
     let config = config(shape);
     let split = Split::from_documents(documents());
     let encoder = EncoderSource::Scratch.sizes(&config, Some(VOCABULARY)).unwrap();
@@ -325,7 +336,7 @@ fn check(place: &str, device: &Device, shape: Shape) {
         bias_init: -0.5,
         max_block_rows: 4,
     };
-    let model = Model::new(device, &config, sizes).unwrap();
+    let model = Model::new(devices, &config, sizes).unwrap();
     // The starting deviation of 0.02 would hide mistakes behind the norms: larger weights, and no zeros.
     for (stream, parameter) in model.encoder.parameters().iter().enumerate() {
         let gamma = parameter.name.to_lowercase().contains("norm.weight");
@@ -334,7 +345,7 @@ fn check(place: &str, device: &Device, shape: Shape) {
         let value = |i| if gamma { 0.5 + random(i) } else { (random(i) - 0.5) * 1.4 };
         parameter.write(device, &(0..parameter.len()).map(value).collect::<Vec<_>>()).unwrap();
     }
-    let contents = model.classifier.fan_in().unwrap().contents(device).unwrap();
+    let contents = model.classifier.fan_in().unwrap().contents(devices.classifier).unwrap();
     let read = |parameter: &regrow::encoder::Parameter| {
         let name = parameter.name.strip_prefix(PARAMETER_PREFIX).unwrap().to_owned();
         (name, wide(device.read_vec(&parameter.values, parameter.len()).unwrap()))
@@ -349,8 +360,8 @@ fn check(place: &str, device: &Device, shape: Shape) {
     let batch = Batch::assemble(&split, &[0, 1, 2, 3], MICRO);
     assert_eq!(batch.micro_batches.len(), 2);
     let schedules = Schedules::new(&config, &Calendar::new(&config, split.len()));
-    let outcome = model.train_step(device, &config, &schedules, &batch, 0).unwrap();
-    let (got, expected) = (f64::from(outcome.loss(device).unwrap()), truth.loss());
+    let outcome = model.train_step(devices, &config, &schedules, &batch, 0).unwrap();
+    let (got, expected) = (f64::from(outcome.loss(devices).unwrap()), truth.loss());
     assert!((got - expected).abs() <= 1e-5 * expected, "{place}: loss {got}, expected {expected}");
 
     for parameter in model.encoder.parameters() {

@@ -396,6 +396,34 @@ mod tests {
         assert_eq!(growth, 300 * 64 * 4 + 300 * 4);
     }
 
+    /// What is planned for each of two devices is what it takes, and what one device takes twice is planned once.
+    #[test]
+    fn the_plan_of_two_devices_is_what_each_takes() {
+        let settings = ["encoder.dim=32", "intermediate.width=48", "classifier.dense_labels=0.1"];
+        let config = Config::with_settings(&settings.map(str::to_owned)).unwrap();
+        let device = || Device::cpu(DeviceOptions::default()).unwrap();
+        let (below, above) = (device(), device());
+        let devices = Devices { encoder: &below, classifier: &above };
+        let sizes = sizes_without_data(&config, EncoderSizes::Bag { vocabulary: 200 }, 300, 1000, 3).unwrap();
+        let plan = Plan::new(devices, &config, sizes).unwrap();
+        let model = Model::new(devices, &config, sizes).unwrap();
+        let _ranker = Ranker::new(&above, &model.classifier, DEPTH, config.evaluate.batch_size).unwrap();
+        let second = plan.classifier_device.as_ref().unwrap();
+        assert_eq!([below.memory(), above.memory()], [plan.memory.clone(), second.memory.clone()]);
+        assert_eq!(plan.peak_bytes(), plan.memory.peak_bytes + second.memory.peak_bytes);
+        let one = Plan::new(&below, &config, sizes).unwrap();
+        assert_eq!(one.bytes_per_label, plan.bytes_per_label);
+        // Features and their gradient lie on both; what rounds up in the inputs is a vector or two.
+        let twice = 2 * 32 * 256 * 4;
+        let more = plan.memory.bytes + second.memory.bytes - one.memory.bytes;
+        assert!((twice..twice + 64).contains(&more), "{more}");
+        // Each fits into what is free for it, but not both together.
+        let free = Some(plan.peak_bytes() - 1);
+        let second = Some(Box::new(Plan { available_bytes: free, ..(**second).clone() }));
+        let refused = Plan { available_bytes: free, classifier_device: second, ..plan }.check().unwrap_err();
+        assert!(refused.to_string().contains("MiB is free; most goes to"), "{refused}");
+    }
+
     /// A plan, after a look at what the same model takes.
     fn taken(more: &[&str]) -> Plan {
         let settings: Vec<String> =
