@@ -15,7 +15,7 @@ use regrow::kernels::optimizer::Rule;
 use regrow::kernels::rewire_gradient::{launches, slots_at_once};
 use regrow::kernels::rewire_mask::mask_words;
 use regrow::kernels::rewire_regrow::{self, Growth};
-use regrow::kernels::storage::Precision;
+use regrow::kernels::storage::{Precision, Storage};
 use regrow::random::{Purpose, below, words};
 use support::device::{Numbers, Outputs, compare, engines, run, upload, writable};
 use support::layer::{Layer, shapes};
@@ -184,7 +184,7 @@ fn options(layer: &Layer, max_block_rows: usize) -> FanInOptions {
         group,
         max_batch: batch,
         rule: Rule::AdamW,
-        precision: Default::default(),
+        precision: layer.block.precision,
         train_bias: true,
         init_scale: 1.0,
         bias_init: 0.0,
@@ -204,11 +204,15 @@ fn on(device: &Device, layer: &Layer, max_block_rows: usize) -> FanIn {
 }
 
 /// The whole layer, its logit gradients recomputed in chunks: with integers and the squared hinge they are exact, so
-/// every engine must choose what the reference chooses.
+/// every engine must choose what the reference chooses. The integers are whole in narrow storage too.
 #[test]
 fn a_layer_grows_where_the_batch_leans() {
-    for (rows, fan_in, group, features) in [(130, 7, 1, 40), (261, 33, 4, 65)] {
-        let block = Block { rows, first_label: 0, fan_in, group, batch: 5, precision: Precision::default() };
+    let [f32, bf16, fp8] = [Storage::F32, Storage::Bf16, Storage::Fp8]
+        .map(|weights| Precision { weights, moments: Storage::F32 });
+    let shapes = [(130, 7, 1, 40), (261, 33, 4, 65)];
+    let cases = [f32, bf16, fp8].into_iter().flat_map(|precision| shapes.map(|shape| (shape, precision)));
+    for ((rows, fan_in, group, features), precision) in cases {
+        let block = Block { rows, first_label: 0, fan_in, group, batch: 5, precision };
         let layer = Layer::integers((block, features), 3);
         let dlogits: Vec<f32> = layer.loss(Loss::SquaredHinge).1.iter().map(|g| *g as f32).collect();
         for (engine, device) in engines() {
