@@ -59,11 +59,11 @@ fn main(
             let whole = params.fan_in - params.fan_in % INDICES_IN_WORD;
             for (var f = 0u; f < whole; f += INDICES_IN_WORD) {
                 let word = indices[index_base + index_word(f)];
-                z += weight_at(weight_base, f) * x[index_in(word, f) * params.columns + sample];
-                z += weight_at(weight_base, f + 1u) * x[index_in(word, f + 1u) * params.columns + sample];
+                z += weight_at(weight_base, f) * x[index_at_place(word, 0u, f) * params.columns + sample];
+                z += weight_at(weight_base, f + 1u) * x[index_at_place(word, 1u, f + 1u) * params.columns + sample];
                 if INDICES_IN_WORD == 4u {
-                    z += weight_at(weight_base, f + 2u) * x[index_in(word, f + 2u) * params.columns + sample];
-                    z += weight_at(weight_base, f + 3u) * x[index_in(word, f + 3u) * params.columns + sample];
+                    z += weight_at(weight_base, f + 2u) * x[index_at_place(word, 2u, f + 2u) * params.columns + sample];
+                    z += weight_at(weight_base, f + 3u) * x[index_at_place(word, 3u, f + 3u) * params.columns + sample];
                 }
             }
             for (var f = whole; f < params.fan_in; f++) {

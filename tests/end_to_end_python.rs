@@ -97,6 +97,13 @@ fn dense_labels_and_a_sparse_tail() {
 }
 
 #[test]
+fn stratified_connections() {
+    let pattern = ["--set", "classifier.pattern=stratified", "--set", "classifier.fan_in=5"];
+    compare(&pattern);
+    compare(&[&pattern[..], &["--set", "classifier.group=8"]].concat());
+}
+
+#[test]
 fn intermediate_layers_and_dense_classifiers() {
     compare(&["--set", "intermediate.width=24"]);
     let relu = ["--set", "intermediate.width=24", "--set", "intermediate.activation=relu"];

@@ -199,6 +199,19 @@ fn grouped_runs_killed_and_resumed() {
     }
 }
 
+/// Indices in bytes come back from a file of features as they were.
+#[test]
+fn stratified_runs_killed_and_resumed() {
+    for (weights, group) in [("f32", "1"), ("bf16", "8")] {
+        let place = with_data();
+        let settings = [format!("classifier.weights={weights}"), format!("classifier.group={group}")];
+        let device = if group == "1" { place.first_adapter() } else { "cpu" };
+        let [weights, group] = settings.each_ref().map(String::as_str);
+        let pattern = ["--set", "classifier.pattern=stratified", "--set", "classifier.fan_in=7"];
+        checkpoints_go_on(&place, device, &[&pattern[..], &["--set", weights, "--set", group]].concat());
+    }
+}
+
 fn checkpoints_go_on(place: &Place, device: &str, more: &[&str]) {
     let settings = [&["--set", "train.epochs=6", "--set", "train.checkpoint_every=3"], more].concat();
     on(place, device, "whole", &settings);

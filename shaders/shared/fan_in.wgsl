@@ -12,10 +12,14 @@ const STRATA: u32 = 1u;
 const INDEX_BITS: u32 = select(8u, 16u, STRATIFIED_FEATURES == 0u);
 const INDICES_IN_WORD: u32 = 32u / INDEX_BITS;
 const LARGEST_CODE: u32 = 0xffffffffu >> (32u - INDEX_BITS);
+// floor(D / F)
+const STRATUM: u32 = STRATIFIED_FEATURES / STRATA;
 
 // The feature that the code 0 of a slot stands for.
 fn first_feature(slot: u32) -> u32 {
     if STRATIFIED_FEATURES == 0u { return 0u; }
+    // Without a division where strata are of one width: drivers do it for each invocation.
+    if STRATIFIED_FEATURES == STRATUM * STRATA { return slot * STRATUM; }
     return slot * STRATIFIED_FEATURES / STRATA;
 }
 
@@ -24,17 +28,18 @@ fn index_word(slot: u32) -> u32 {
     return slot / INDICES_IN_WORD;
 }
 
-fn index_shift(slot: u32) -> u32 {
-    return (slot % INDICES_IN_WORD) * INDEX_BITS;
+// The index of a slot, which is at `place` of `word`: a feature.
+fn index_at_place(word: u32, place: u32, slot: u32) -> u32 {
+    return ((word >> (place * INDEX_BITS)) & LARGEST_CODE) + first_feature(slot);
 }
 
-// The index of a slot, which is in `word`: a feature.
+// The index of a slot, which is in `word`.
 fn index_in(word: u32, slot: u32) -> u32 {
-    return ((word >> index_shift(slot)) & LARGEST_CODE) + first_feature(slot);
+    return index_at_place(word, slot % INDICES_IN_WORD, slot);
 }
 
 // The word with another index in a slot.
 fn with_index(word: u32, slot: u32, index: u32) -> u32 {
-    let shift = index_shift(slot);
+    let shift = (slot % INDICES_IN_WORD) * INDEX_BITS;
     return (word & ~(LARGEST_CODE << shift)) | ((index - first_feature(slot)) << shift);
 }

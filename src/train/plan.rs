@@ -391,6 +391,9 @@ mod tests {
         // are whole vectors of 16 bytes.
         let [own, shared] = [taken(&[]), taken(&["classifier.group=32"])].map(|plan| plan.memory.bytes);
         assert_eq!(own - shared, 300 * (32 * 2 + 4) - (10 * 32 * 2 + 48));
+        // A stratum is narrow, so an index takes a byte instead of two.
+        let stratified = taken(&["classifier.pattern=stratified"]).memory.bytes;
+        assert_eq!(own - stratified, 300 * 32);
         // Growth by gradient keeps the logit gradients of 300 labels and 64 documents, and a loss of each label.
         let growth = taken(&["rewire.growth=gradient"]).memory.bytes - taken(&[]).memory.bytes;
         assert_eq!(growth, 300 * 64 * 4 + 300 * 4);
