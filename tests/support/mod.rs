@@ -9,3 +9,4 @@ pub mod layer;
 pub mod models;
 pub mod page;
 pub mod product;
+pub mod strata;
