@@ -208,7 +208,7 @@ fn on(device: &Device, layer: &Layer, max_block_rows: usize) -> FanIn {
 #[test]
 fn a_layer_grows_where_the_batch_leans() {
     let [f32, bf16, fp8] = [Storage::F32, Storage::Bf16, Storage::Fp8]
-        .map(|weights| Precision { weights, moments: Storage::F32 });
+        .map(|weights| Precision { weights, ..Precision::default() });
     let shapes = [(130, 7, 1, 40), (261, 33, 4, 65)];
     let cases = [f32, bf16, fp8].into_iter().flat_map(|precision| shapes.map(|shape| (shape, precision)));
     for ((rows, fan_in, group, features), precision) in cases {

@@ -74,7 +74,6 @@ impl FanIn {
     ) {
         let GrowthBatch { workspace, candidates, batch, loss, positives, x } = *guide;
         let Block { fan_in, group, .. } = block.shape;
-        let weight_words = block.shape.weight_words();
         let software = device.kind() == DeviceKind::SoftwareGpu;
         for first in (0..block.shape.rows).step_by(workspace.rows.max(1)) {
             let rows = workspace.rows.min(block.shape.rows - first);

@@ -42,6 +42,9 @@ pub(super) struct ClustersArgs {
     /// Most terms of a label's vector; more take more memory
     #[arg(long, default_value_t = LabelVectors::MAX_TERMS)]
     terms: usize,
+    /// Threads; 0: all. Results do not depend on it
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
     /// The file to write, .txt or .safetensors
     #[arg(long)]
     out: PathBuf,
@@ -63,6 +66,11 @@ impl ClustersArgs {
                 return Err(Error::Usage(format!("{flag} must be at least 1, is 0")));
             }
         }
+        // This verb opens no device, so the process's own threads do the work.
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(self.threads)
+            .build_global()
+            .map_err(|error| Error::Usage(format!("--threads {}: {error}", self.threads)))?;
         let mut config = match &self.config {
             Some(path) => Config::load(path, &self.settings)?,
             None => Config::with_settings(&self.settings)?,

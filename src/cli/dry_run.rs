@@ -7,7 +7,8 @@ use super::{DeviceArgs, open, print};
 use crate::config::{Config, EncoderKind};
 use crate::error::{Error, Result};
 use crate::train::{
-    DryRun, EncoderSizes, ModelSizes, Plan, label_texts, megabytes, model_sizes, sizes_without_data,
+    DryRun, EncoderSizes, ModelSizes, Plan, held_out_documents, label_texts, megabytes, model_sizes,
+    sizes_without_data,
 };
 
 /// Labels of a document where the data are not there to tell; they decide the size of the inputs alone.
@@ -86,7 +87,7 @@ impl DryRunArgs {
             None => open::encoder_source(config)?.sizes(config, None)?,
         };
         let run = DryRun::without_data(config, encoder, self.features.is_none(), documents, labels)?;
-        let documents = documents + label_texts(config, labels);
+        let documents = documents - held_out_documents(config, documents) + label_texts(config, labels);
         Ok((run, sizes_without_data(config, encoder, labels, documents, LABELS_PER_DOCUMENT)?))
     }
 }

@@ -78,7 +78,7 @@ impl EvaluateArgs {
         let e = &config.evaluate;
         let info = &loaded.info;
         let propensities =
-            propensities(&info.train_frequency, info.train_documents, e.propensity_a, e.propensity_b);
+            propensities(info.train_frequency.clone(), info.train_documents, e.propensity_a, e.propensity_b);
         let began = Instant::now();
         let bar = progress::bar(split.len() as u64, "evaluating {bar:30} {pos}/{len} {per_sec} {eta}");
         let ranking = judge(devices, &loaded.model, split, &filter, batch_size, &propensities, &mut |done| {

@@ -32,7 +32,7 @@ pub(super) fn write(
         let mut line = |line: &str| writeln!(out, "{line}").map_err(Error::io("writing", path));
         line(HEADER)?;
         labels.names().enumerate().try_for_each(|(label, name)| {
-            let count = counts.of_labels().get(label).copied().unwrap_or_default();
+            let count = counts.of(label);
             line(&row(name, train_frequency.get(label).copied().unwrap_or(0), &count))
         })
     })

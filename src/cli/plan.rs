@@ -7,10 +7,10 @@ use clap::Args;
 use super::{DeviceArgs, open, print};
 use crate::config::Config;
 use crate::error::Result;
-use crate::train::{Plan, label_texts, model_sizes, sizes_without_data};
+use crate::train::{HostSizes, Plan, held_out_documents, label_texts, model_sizes, sizes_without_data};
 
-/// Show what a run will take: every buffer with its bytes, totals by purpose, bytes a label, and what to change when it
-/// does not fit. Takes no memory itself.
+/// Show what a run will take: every buffer with its bytes, totals by purpose, what the host holds beside them, bytes a
+/// label, and what to change when it does not fit. Takes no memory itself.
 #[derive(Args)]
 pub(super) struct PlanArgs {
     /// The config, TOML
@@ -21,7 +21,7 @@ pub(super) struct PlanArgs {
     /// Plan without data, for this number of labels
     #[arg(long)]
     labels: Option<usize>,
-    /// Without data: training documents; with data.augment the labels come on top
+    /// Without data: training documents, of which train.holdout takes its share; with data.augment the labels come on top
     #[arg(long, default_value_t = 1_000_000)]
     docs: usize,
     /// Without data: tokens of the vocabulary [default: encoder.vocabulary, or what the pretrained model has]
@@ -48,15 +48,21 @@ impl PlanArgs {
         }
         let devices = self.device.open_both(&config.classifier.device, "classifier.device")?;
         let source = open::encoder_source(&config)?;
-        let sizes = match self.labels {
+        let (sizes, host) = match self.labels {
             Some(labels) => {
                 let encoder = source.sizes(&config, self.vocabulary)?;
-                let documents = self.docs.max(1) + label_texts(&config, labels);
-                sizes_without_data(&config, encoder, labels, documents, self.labels_per_doc)?
+                let read = self.docs.max(1);
+                let trained = read - held_out_documents(&config, read) + label_texts(&config, labels);
+                let sizes = sizes_without_data(&config, encoder, labels, trained, self.labels_per_doc)?;
+                (sizes, HostSizes::without_data(&config, labels, read, self.labels_per_doc))
             }
-            None => model_sizes(&config, &source, &open::training_data(&config, &source)?, 0)?,
+            None => {
+                let dataset = open::training_data(&config, &source)?;
+                let sizes = model_sizes(&config, &source, &dataset, 0)?;
+                (sizes, HostSizes::of_dataset(&config, &dataset)?)
+            }
         };
-        let plan = Plan::new(devices.get(), &config, sizes)?;
+        let plan = Plan::new(devices.get(), &config, sizes)?.with_host(&config, host);
         if self.json {
             return print(&serde_json::to_string(&plan).unwrap_or_default());
         }

@@ -123,7 +123,7 @@ impl TrainProgress {
 
     pub(super) fn show(&mut self, event: Event<'_>) {
         match event {
-            Event::Started { calendar, step, planned_bytes } => {
+            Event::Started { calendar, step, planned_bytes, .. } => {
                 self.clusters.finish();
                 self.documents = calendar.documents as u64;
                 self.epochs = calendar.epochs;

@@ -8,7 +8,8 @@ use super::{print, progress};
 use crate::data::synth::{SynthOptions, SynthSummary, synthesize};
 use crate::error::Result;
 
-/// Write long-tailed, learnable synthetic text of any size: train.jsonl, dev.jsonl and test.jsonl.
+/// Write long-tailed, learnable synthetic text of any size: train.jsonl, dev.jsonl and test.jsonl, or with --used-labels
+/// texts and label matrices.
 ///
 /// The same options give the same bytes. Memory grows with neither documents nor labels, so millions of labels are
 /// fine.
@@ -16,9 +17,13 @@ use crate::error::Result;
 pub(super) struct SynthArgs {
     /// Folder to write to; made if missing
     dir: PathBuf,
-    /// Different labels; each occurs in train
+    /// Different labels; each occurs in train, unless --used-labels says otherwise
     #[arg(long)]
     labels: u64,
+    /// Let only so many of the labels occur in documents, so that few documents are enough for millions of labels; writes
+    /// trn.raw.txt, Y.trn.txt and so on, whose headers tell all labels
+    #[arg(long, value_name = "LABELS")]
+    used_labels: Option<u64>,
     /// Training documents
     #[arg(long)]
     docs: u64,
@@ -42,10 +47,12 @@ impl SynthArgs {
         options.test_documents = self.test_docs.unwrap_or(options.test_documents);
         options.dev_documents = self.dev_docs.unwrap_or(options.dev_documents);
         options.words_per_document = self.words;
+        options.used_labels = self.used_labels;
         let summary = write(&self.dir, &options)?;
         let [train, dev, test] = summary.documents;
+        let unused = options.used_labels.map_or(String::new(), |_| format!(" of {}", options.labels));
         print(&format!(
-            "{}: {} labels; {train} training, {dev} dev and {test} test documents, {:.1} MB",
+            "{}: {} labels{unused}; {train} training, {dev} dev and {test} test documents, {:.1} MB",
             self.dir.display(),
             summary.labels,
             summary.bytes as f64 / 1e6

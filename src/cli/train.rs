@@ -100,7 +100,7 @@ pub(super) fn run_training(
     say(&format!("training on {}", devices.name()));
     open::describe(&dataset).iter().for_each(|line| say(line));
     let mut progress = TrainProgress::new();
-    let mut planned = 0;
+    let mut planned = [0; 2];
     let options = TrainOptions {
         devices,
         config,
@@ -112,17 +112,20 @@ pub(super) fn run_training(
         max_block_rows: 0,
     };
     let finished = train(options, &mut |event| {
-        if let Event::Started { planned_bytes, .. } = event {
-            planned = planned_bytes;
+        if let Event::Started { planned_bytes, planned_process_bytes, .. } = event {
+            planned = [planned_bytes, planned_process_bytes];
         }
         progress.show(event);
     });
     progress.finish();
     if finished.is_ok() {
-        let process =
-            process_peak().map(|bytes| format!(", process {}", megabytes(bytes))).unwrap_or_default();
-        let buffers = megabytes(devices.peak_bytes());
-        say(&format!("peak memory: buffers {buffers}, planned {}{process}", megabytes(planned)));
+        let [buffers, of_process] = planned;
+        let measured = megabytes(devices.peak_bytes());
+        let mut line = format!("peak memory: buffers {measured}, planned {}", megabytes(buffers));
+        if let Some(process) = process_peak() {
+            line += &format!("; process {}, planned {}", megabytes(process), megabytes(of_process));
+        }
+        say(&line);
     }
     finished
 }

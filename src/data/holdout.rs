@@ -7,6 +7,16 @@ use crate::error::{Error, Result};
 /// The shuffle that draws the held-out documents: an epoch that no run reaches.
 const EPOCH: u32 = u32::MAX;
 
+/// How many of `documents` documents a share of them is: at least one and not all; none where the share is 0 or there are
+/// not two.
+#[must_use]
+pub fn held_out_count(documents: usize, share: f64) -> usize {
+    if share == 0.0 || documents < 2 {
+        return 0;
+    }
+    ((documents as f64 * share).round() as usize).clamp(1, documents - 1)
+}
+
 impl Dataset {
     /// Moves a share of the training documents, drawn by `seed`, to dev, both in the order of the file; the texts of
     /// labels stay in training. Label ids stay;
@@ -26,7 +36,7 @@ impl Dataset {
             let message = format!("there is nothing to hold out of {documents} training documents; say 0");
             return Err(Error::config("train.holdout", message));
         }
-        let count = ((documents as f64 * share).round() as usize).clamp(1, documents - 1);
+        let count = held_out_count(documents, share);
         let mut held_out = epoch_order(seed, EPOCH, documents);
         let mut kept = held_out.split_off(count);
         held_out.sort_unstable();

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
@@ -25,22 +26,76 @@ pub enum LabelOrder {
     FirstSeen,
 }
 
-/// Names ↔ ids of L labels. Names are unique and not empty; ids are 0 … L − 1.
+/// Names ↔ ids of L labels. Names are unique and not empty; ids are 0 … L − 1. Cheap to clone: copies share the names.
 #[derive(Clone)]
 pub struct LabelMap {
+    names: Arc<Names>,
+    order: LabelOrder,
+}
+
+#[derive(Clone)]
+struct Names {
     text: String,
     /// Name i ends before byte `ends[i]`. \[L\]
     ends: Vec<u64>,
-    /// Open addressing: id + 1, or 0 for a free slot. The length is a power of two, at most half full.
-    table: Vec<u32>,
-    order: LabelOrder,
+    /// Built when a name is first looked up: training on a token cache never does.
+    table: OnceLock<Table>,
+}
+
+impl Names {
+    /// The name of label `id`.
+    fn name(&self, id: u32) -> &str {
+        let id = id as usize;
+        let start = if id == 0 { 0 } else { self.ends[id - 1] as usize };
+        &self.text[start..self.ends[id] as usize]
+    }
+
+    fn table(&self) -> &Table {
+        self.table.get_or_init(|| Table::of(self, self.ends.len()).0)
+    }
+}
+
+/// Name → id by open addressing.
+#[derive(Clone)]
+struct Table {
+    /// Id + 1, or 0 for a free slot. The length is a power of two, at most three quarters full.
+    slots: Vec<u32>,
+}
+
+impl Table {
+    /// The table of all names, with room for `labels`, and whether each name stands there once.
+    fn of(names: &Names, labels: usize) -> (Self, bool) {
+        let mut table = Self { slots: vec![0; (labels * 4 / 3 + 1).next_power_of_two().max(16)] };
+        let mut unique = true;
+        for id in 0..names.ends.len() as u32 {
+            let slot = table.slot(names, names.name(id));
+            unique &= table.slots[slot] == 0;
+            table.slots[slot] = id + 1;
+        }
+        (table, unique)
+    }
+
+    /// The slot that holds `name`, or the free slot where it belongs.
+    fn slot(&self, names: &Names, name: &str) -> usize {
+        let mask = self.slots.len() - 1;
+        let mut slot = xxh3_64(name.as_bytes()) as usize & mask;
+        while self.slots[slot] != 0 && names.name(self.slots[slot] - 1) != name {
+            slot = (slot + 1) & mask;
+        }
+        slot
+    }
+
+    fn is_full(&self, labels: usize) -> bool {
+        labels * 4 > self.slots.len() * 3
+    }
 }
 
 impl LabelMap {
     /// An empty map.
     #[must_use]
     pub fn new(order: LabelOrder) -> Self {
-        Self { text: String::new(), ends: Vec::new(), table: vec![0; 16], order }
+        let names = Names { text: String::new(), ends: Vec::new(), table: OnceLock::new() };
+        Self { names: Arc::new(names), order }
     }
 
     /// The names `0`, `1`, … `labels − 1`.
@@ -56,13 +111,13 @@ impl LabelMap {
     /// The number of labels L.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.names.ends.len()
     }
 
     /// Whether there is no label.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.names.ends.is_empty()
     }
 
     /// What decides the ids.
@@ -71,21 +126,26 @@ impl LabelMap {
         self.order
     }
 
+    /// Bytes of the names and their ends; looking names up takes 5 to 11 more for each label.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        (self.names.text.len() + 8 * self.len()) as u64
+    }
+
     /// The name of label `id`.
     ///
     /// # Panics
     /// If `id` is L or more.
     #[must_use]
     pub fn name(&self, id: u32) -> &str {
-        let id = id as usize;
-        let start = if id == 0 { 0 } else { self.ends[id - 1] as usize };
-        &self.text[start..self.ends[id] as usize]
+        self.names.name(id)
     }
 
     /// The id of a name.
     #[must_use]
     pub fn id(&self, name: &str) -> Option<u32> {
-        match self.table[self.slot(name)] {
+        let table = self.names.table();
+        match table.slots[table.slot(&self.names, name)] {
             0 => None,
             id => Some(id - 1),
         }
@@ -98,34 +158,30 @@ impl LabelMap {
 
     /// The id of `name`, which is added at the end if it is new.
     pub fn insert(&mut self, name: &str) -> u32 {
-        if (self.ends.len() + 1) * 2 > self.table.len() {
-            self.grow();
+        let names = Arc::make_mut(&mut self.names);
+        let mut table = match names.table.take() {
+            Some(table) if !table.is_full(names.ends.len() + 1) => table,
+            _ => Table::of(names, 2 * (names.ends.len() + 1)).0,
+        };
+        let slot = table.slot(names, name);
+        if table.slots[slot] == 0 {
+            names.text.push_str(name);
+            names.ends.push(names.text.len() as u64);
+            table.slots[slot] = names.ends.len() as u32;
         }
-        let slot = self.slot(name);
-        if self.table[slot] == 0 {
-            self.text.push_str(name);
-            self.ends.push(self.text.len() as u64);
-            self.table[slot] = self.ends.len() as u32;
-        }
-        self.table[slot] - 1
+        let id = table.slots[slot] - 1;
+        names.table = OnceLock::from(table);
+        id
     }
 
-    /// The slot that holds `name`, or the free slot where it belongs.
-    fn slot(&self, name: &str) -> usize {
-        let mask = self.table.len() - 1;
-        let mut slot = xxh3_64(name.as_bytes()) as usize & mask;
-        while self.table[slot] != 0 && self.name(self.table[slot] - 1) != name {
-            slot = (slot + 1) & mask;
-        }
-        slot
-    }
-
-    fn grow(&mut self) {
-        self.table = vec![0; self.table.len() * 2];
-        for id in 0..self.ends.len() as u32 {
-            let slot = self.slot(self.name(id));
-            self.table[slot] = id + 1;
-        }
+    /// The same map without room for more names, and without the table, which is built again when a name is looked up.
+    #[must_use]
+    fn settled(mut self) -> Self {
+        let names = Arc::make_mut(&mut self.names);
+        names.table.take();
+        names.text.shrink_to_fit();
+        names.ends.shrink_to_fit();
+        self
     }
 
     /// The same names in their final order: by value if all are canonical decimal integers, else by bytes. Also
@@ -152,8 +208,8 @@ impl LabelMap {
     #[must_use]
     pub fn digest(&self) -> u64 {
         let mut hash = Xxh3::new();
-        hash.update(self.text.as_bytes());
-        hash.update(bytemuck::cast_slice(&self.ends));
+        hash.update(self.names.text.as_bytes());
+        hash.update(bytemuck::cast_slice(&self.names.ends));
         hash.digest()
     }
 
@@ -189,7 +245,7 @@ impl LabelMap {
                 return if map.is_empty() {
                     Err(Error::artefact(path, "holds no label; restore the file"))
                 } else {
-                    Ok(map)
+                    Ok(map.settled())
                 };
             }
             let number = map.len() + 1;
@@ -211,22 +267,19 @@ impl LabelMap {
 
     /// Names as one string and their ends, to be stored.
     pub(super) fn parts(&self) -> (&str, &[u64]) {
-        (&self.text, &self.ends)
+        (&self.names.text, &self.names.ends)
     }
 
     /// Puts together what [`LabelMap::parts`] gave; `None` if it is inconsistent.
-    pub(super) fn from_parts(text: &[u8], ends: &[u64], order: LabelOrder) -> Option<Self> {
-        let text = std::str::from_utf8(text).ok()?;
-        let mut map = Self::new(order);
-        let mut start = 0;
-        for (id, &end) in ends.iter().enumerate() {
-            let name = text.get(start..usize::try_from(end).ok()?)?;
-            if map.insert(name) as usize != id {
-                return None;
-            }
-            start = end as usize;
-        }
-        (start == text.len()).then_some(map)
+    pub(super) fn from_parts(text: Vec<u8>, ends: Vec<u64>, order: LabelOrder) -> Option<Self> {
+        let text = String::from_utf8(text).ok()?;
+        let inside = |end: &u64| usize::try_from(*end).is_ok_and(|end| text.is_char_boundary(end));
+        let sound = ends.is_sorted()
+            && ends.iter().all(inside)
+            && ends.last().copied().unwrap_or(0) == text.len() as u64
+            && u32::try_from(ends.len()).is_ok();
+        let names = Names { text, ends, table: OnceLock::new() };
+        (sound && Table::of(&names, names.ends.len()).1).then(|| Self { names: Arc::new(names), order })
     }
 }
 
@@ -239,7 +292,7 @@ impl std::fmt::Debug for LabelMap {
 /// Equal names in equal order; what decided the order does not matter.
 impl PartialEq for LabelMap {
     fn eq(&self, other: &Self) -> bool {
-        self.text == other.text && self.ends == other.ends
+        self.parts() == other.parts()
     }
 }
 
@@ -308,6 +361,16 @@ mod tests {
         }
     }
 
+    /// A copy shares the names until one of the two gets another.
+    #[test]
+    fn copies_part_when_one_grows() {
+        let before = map(&["a", "b"]);
+        let mut after = before.clone();
+        assert_eq!((after.insert("c"), after.insert("a")), (2, 0));
+        assert_eq!((before.len(), before.id("c"), after.id("c")), (2, None, Some(2)));
+        assert_eq!((after.bytes(), after.settled().id("b")), (3 + 3 * 8, Some(1)));
+    }
+
     #[test]
     fn many_names_are_found_again() {
         let map = LabelMap::numbers(100_000);
@@ -315,9 +378,16 @@ mod tests {
         assert!((0..100_000).all(|id| map.name(id) == id.to_string() && map.id(&id.to_string()) == Some(id)));
         assert_eq!(map.id("100000"), None);
         let (text, ends) = map.parts();
-        assert_eq!(LabelMap::from_parts(text.as_bytes(), ends, LabelOrder::Column).unwrap(), map);
-        assert!(LabelMap::from_parts(text.as_bytes(), &ends[1..], LabelOrder::Column).is_some());
-        assert!(LabelMap::from_parts(text.as_bytes(), &ends[..9], LabelOrder::Column).is_none());
-        assert!(LabelMap::from_parts(b"aa", &[1, 2], LabelOrder::Column).is_none());
+        let from_parts = |text: &[u8], ends: &[u64]| {
+            LabelMap::from_parts(text.to_vec(), ends.to_vec(), LabelOrder::Column)
+        };
+        let again = from_parts(text.as_bytes(), ends).unwrap();
+        assert_eq!(again, map);
+        assert_eq!((again.id("77777"), again.id("-")), (Some(77_777), None));
+        assert!(from_parts(text.as_bytes(), &ends[1..]).is_some());
+        assert!(from_parts(text.as_bytes(), &ends[..9]).is_none());
+        assert!(from_parts(b"aa", &[1, 2]).is_none());
+        assert!(from_parts(b"ab", &[2, 1, 2]).is_none());
+        assert!(from_parts("\u{e9}".as_bytes(), &[1, 2]).is_none());
     }
 }

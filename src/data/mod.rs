@@ -34,6 +34,7 @@ pub use clusters::{LabelClusters, text_clusters};
 pub use dataset::{DataOptions, Dataset, Splits};
 pub use document::TextField;
 pub use features::{FEATURES, FeatureTable};
+pub use holdout::held_out_count;
 pub use labels::{LabelMap, LabelOrder};
 pub use layout::{DataFiles, Layout, SplitName};
 pub use progress::{Progress, Stage};

@@ -7,7 +7,7 @@
 //! the end because the sections are streamed: their lengths are known last.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -166,25 +166,60 @@ pub(super) enum Opened {
     Whole(Box<Cached>),
 }
 
-/// Maps and checks a cache file.
+/// Checks a cache file and maps it. What is read whole (checksum, label names) is read, not mapped: mapped pages would stay
+/// with the process as long as its documents do.
 pub(super) fn open(path: &Path, key: u128) -> Result<Opened> {
-    let file = match File::open(path) {
+    let mut file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Opened::Missing),
         Err(e) => return Err(Error::io("reading", path)(e)),
     };
     // An empty file cannot be mapped on every system.
-    if file.metadata().map_err(Error::io("reading", path))?.len() < TRAILER as u64 {
+    let length = file.metadata().map_err(Error::io("reading", path))?.len();
+    if length < TRAILER as u64 {
         return Ok(Opened::Damaged("it is cut"));
     }
-    let map = map_file(&file).map_err(Error::io("reading", path))?;
-    Ok(match check(&Arc::new(map), key) {
-        Ok(cached) => Opened::Whole(Box::new(cached)),
-        Err(why) => Opened::Damaged(why),
+    let sum = sum_of(&mut file, length - TRAILER as u64).map_err(Error::io("reading", path))?;
+    let map = Arc::new(map_file(&file).map_err(Error::io("reading", path))?);
+    let ranges = match check(&map, key, sum) {
+        Ok(ranges) => ranges,
+        Err(why) => return Ok(Opened::Damaged(why)),
+    };
+    let mut names = || -> std::io::Result<(Vec<u8>, Vec<u64>)> {
+        let [text, ends] = [Section::LabelText, Section::LabelEnds].map(|section| &ranges[section as usize]);
+        let (mut bytes, mut numbers) = (vec![0; text.len()], vec![0_u64; ends.len() / 8]);
+        read_at(&mut file, text.start, &mut bytes)?;
+        read_at(&mut file, ends.start, bytemuck::cast_slice_mut(&mut numbers))?;
+        Ok((bytes, numbers))
+    };
+    let names = names().map_err(Error::io("reading", path))?;
+    Ok(match contents(&map, &ranges, names) {
+        Some(cached) => Opened::Whole(Box::new(cached)),
+        None => Opened::Damaged("its contents do not fit together"),
     })
 }
 
-fn check(map: &Arc<Mmap>, key: u128) -> Result<Cached, &'static str> {
+/// The checksum of the first `length` bytes.
+fn sum_of(file: &mut File, mut length: u64) -> std::io::Result<u64> {
+    let mut hash = Xxh3::new();
+    let mut buffer = vec![0; 1 << 20];
+    file.rewind()?;
+    while length > 0 {
+        let piece = &mut buffer[..length.min(1 << 20) as usize];
+        file.read_exact(piece)?;
+        hash.update(piece);
+        length -= piece.len() as u64;
+    }
+    Ok(hash.digest())
+}
+
+fn read_at(file: &mut File, start: usize, out: &mut [u8]) -> std::io::Result<()> {
+    file.seek(SeekFrom::Start(start as u64))?;
+    file.read_exact(out)
+}
+
+/// Where the sections lie, if the trailer is whole and knows the checksum `sum` of what stands before it.
+fn check(map: &[u8], key: u128, sum: u64) -> Result<[Range<usize>; SECTIONS], &'static str> {
     let (body, trailer) = map.split_at(map.len() - TRAILER);
     let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|i| trailer[at + i]));
     if &trailer[0..8] != MAGIC {
@@ -198,34 +233,37 @@ fn check(map: &Arc<Mmap>, key: u128) -> Result<Cached, &'static str> {
     if xxh3_64(&blank) != word(48) || trailer[16..32] != key.to_ne_bytes() {
         return Err("its trailer is damaged");
     }
-    if word(32) != body.len() as u64 || xxh3_64(body) != word(40) {
+    if word(32) != body.len() as u64 || sum != word(40) {
         return Err("its checksum is wrong");
     }
-    // With both checksums right the rest can only be wrong if it was written wrong; still nothing is taken on trust.
-    let range = |section: usize| -> Option<Range<usize>> {
-        let start = usize::try_from(word(TABLE + 16 * section)).ok()?;
-        let end = start.checked_add(usize::try_from(word(TABLE + 16 * section + 8)).ok()?)?;
-        (end <= body.len()).then_some(start..end)
-    };
-    let bytes = |section: Section| range(section as usize).map(|range| &body[range]);
-    let read = || -> Option<Cached> {
-        let meta: Meta = serde_json::from_slice(bytes(Section::Meta)?).ok()?;
-        let ends = bytemuck::try_cast_slice(bytes(Section::LabelEnds)?).ok()?;
-        let labels = LabelMap::from_parts(bytes(Section::LabelText)?, ends, meta.order)?;
-        let filter: &[[u32; 2]] = bytemuck::try_cast_slice(bytes(Section::Filter)?).ok()?;
-        let tokenizer = std::str::from_utf8(bytes(Section::Tokenizer)?).ok()?.to_owned();
-        let mut splits = [const { None }; 3];
-        for &split in &meta.splits {
-            let part = |part| range(section_of(split, part));
-            let at = [
-                part(Part::Tokens)?,
-                part(Part::TokenOffsets)?,
-                part(Part::Labels)?,
-                part(Part::LabelOffsets)?,
-            ];
-            splits[split as usize] = Some(Split::from_map(map, at, labels.len())?);
-        }
-        Some(Cached { meta, labels, filter: filter.to_vec(), tokenizer, splits })
-    };
-    read().ok_or("its contents do not fit together")
+    let mut ranges = [const { 0..0 }; SECTIONS];
+    for (section, range) in ranges.iter_mut().enumerate() {
+        let [start, length] = [0, 8].map(|part| usize::try_from(word(TABLE + 16 * section + part)));
+        let end = start.ok().zip(length.ok()).and_then(|(start, length)| start.checked_add(length));
+        let start = start.unwrap_or(0);
+        *range =
+            end.filter(|end| *end <= body.len()).map(|end| start..end).ok_or("its sections lie outside")?;
+    }
+    Ok(ranges)
+}
+
+/// What the sections hold. With all checksums right this can only be wrong if it was written wrong; still nothing is taken
+/// on trust.
+fn contents(
+    map: &Arc<Mmap>,
+    ranges: &[Range<usize>; SECTIONS],
+    (text, ends): (Vec<u8>, Vec<u64>),
+) -> Option<Cached> {
+    let bytes = |section: Section| &map[ranges[section as usize].clone()];
+    let meta: Meta = serde_json::from_slice(bytes(Section::Meta)).ok()?;
+    let labels = LabelMap::from_parts(text, ends, meta.order)?;
+    let filter: &[[u32; 2]] = bytemuck::try_cast_slice(bytes(Section::Filter)).ok()?;
+    let tokenizer = std::str::from_utf8(bytes(Section::Tokenizer)).ok()?.to_owned();
+    let mut splits = [const { None }; 3];
+    for &split in &meta.splits {
+        let part = |part| ranges[section_of(split, part)].clone();
+        let at = [Part::Tokens, Part::TokenOffsets, Part::Labels, Part::LabelOffsets].map(part);
+        splits[split as usize] = Some(Split::from_map(map, at, labels.len())?);
+    }
+    Some(Cached { meta, labels, filter: filter.to_vec(), tokenizer, splits })
 }

@@ -62,6 +62,14 @@ pub enum DeviceKind {
     SoftwareGpu,
 }
 
+impl DeviceKind {
+    /// Whether buffers lie in the memory of the processor.
+    #[must_use]
+    pub fn shares_memory(self) -> bool {
+        matches!(self, Self::Cpu | Self::SoftwareGpu | Self::IntegratedGpu)
+    }
+}
+
 /// A place where recordings run: the CPU engine or one wgpu adapter.
 pub struct Device {
     engine: Engine,

@@ -15,10 +15,15 @@
 
 use super::metrics::{PerReported, REPORTED};
 
-/// Counts of every label, 28 bytes each, whatever the number of documents.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Labels of a page.
+const PAGE: usize = 64;
+
+/// Counts of every label, at most 28 bytes each, whatever the number of documents: labels lie in pages of 64, and a page
+/// is there once a label of it was met.
+#[derive(Clone, Debug, Default)]
 pub struct LabelCounts {
-    labels: Vec<LabelCount>,
+    labels: usize,
+    pages: Vec<Option<Box<[LabelCount; PAGE]>>>,
 }
 
 /// Counts of one label; entries of arrays belong to the ranks in [`REPORTED`].
@@ -47,7 +52,14 @@ impl LabelCounts {
     /// Zeros for `labels` labels; labels beyond are added when they are met.
     #[must_use]
     pub fn new(labels: usize) -> Self {
-        Self { labels: vec![LabelCount::default(); labels] }
+        Self { labels, pages: vec![None; labels.div_ceil(PAGE)] }
+    }
+
+    /// Most bytes that the counts of `labels` labels take once `met` (document, label) pairs were true or named.
+    #[must_use]
+    pub fn planned_bytes(labels: usize, met: usize) -> u64 {
+        let pages = labels.div_ceil(PAGE);
+        (pages * size_of::<Option<Box<()>>>() + pages.min(met) * size_of::<[LabelCount; PAGE]>()) as u64
     }
 
     /// Counts one document: `ranked` best first, `truth` ascending.
@@ -65,16 +77,36 @@ impl LabelCounts {
 
     fn at(&mut self, label: u32) -> &mut LabelCount {
         let place = label as usize;
-        if place >= self.labels.len() {
-            self.labels.resize(place + 1, LabelCount::default());
+        self.labels = self.labels.max(place + 1);
+        if place / PAGE >= self.pages.len() {
+            self.pages.resize(place / PAGE + 1, None);
         }
-        &mut self.labels[place]
+        let page = self.pages[place / PAGE].get_or_insert_with(|| Box::new([LabelCount::default(); PAGE]));
+        &mut page[place % PAGE]
+    }
+
+    /// Labels, L.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.labels
+    }
+
+    /// Whether there is no label.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.labels == 0
+    }
+
+    /// The counts of a label; zeros for one beyond L.
+    #[must_use]
+    pub fn of(&self, label: usize) -> LabelCount {
+        let page = self.pages.get(label / PAGE).and_then(|page| page.as_ref());
+        page.map_or_else(LabelCount::default, |page| page[label % PAGE])
     }
 
     /// The counts by label. \[L\]
-    #[must_use]
-    pub fn of_labels(&self) -> &[LabelCount] {
-        &self.labels
+    pub fn iter(&self) -> impl Iterator<Item = LabelCount> + Clone {
+        (0..self.labels).map(|label| self.of(label))
     }
 }
 
@@ -98,7 +130,7 @@ pub struct LabelAverages {
 impl LabelAverages {
     /// Of these labels; all 0 where there are none.
     #[must_use]
-    pub fn of<'a>(counts: impl Iterator<Item = &'a LabelCount>) -> Self {
+    pub fn of(counts: impl Iterator<Item = LabelCount>) -> Self {
         let mut sums = Self::default();
         for count in counts {
             sums.labels += 1;
@@ -141,7 +173,7 @@ mod tests {
     #[test]
     fn counts_by_hand() {
         let counts = counts();
-        let of = counts.of_labels();
+        let of: Vec<LabelCount> = counts.iter().collect();
         assert_eq!(of[0], LabelCount { positives: 2, predicted: [1, 2, 2], hits: [1, 2, 2] });
         assert_eq!(of[1], LabelCount { positives: 1, predicted: [1, 2, 2], hits: [0, 1, 1] });
         assert_eq!(of[2], LabelCount { positives: 0, predicted: [1, 2, 2], hits: [0, 0, 0] });
@@ -152,22 +184,30 @@ mod tests {
 
     #[test]
     fn averages_by_hand() {
-        let averages = LabelAverages::of(counts().of_labels().iter());
+        let averages = LabelAverages::of(counts().iter());
         assert_eq!((averages.labels, averages.tested), (4, 2));
         // At 1: precision 1, 0, 0, 0; recall 1/2, 0, 0, 0; F1 2/3, 0, 0, 0. At 3: 1, 1/2, 0, 0; 1, 1, 0, 0; 1, 2/3, 0, 0.
         assert_eq!(averages.precision, [1.0 / 4.0, 1.5 / 4.0, 1.5 / 4.0]);
         assert_eq!(averages.recall, [0.5 / 4.0, 2.0 / 4.0, 2.0 / 4.0]);
         assert_eq!(averages.f1, [(2.0 / 3.0) / 4.0, (1.0 + 2.0 / 3.0) / 4.0, (1.0 + 2.0 / 3.0) / 4.0]);
         assert_eq!(averages.coverage, [0.5, 1.0, 1.0]);
-        assert_eq!(LabelAverages::of([].iter()), LabelAverages::default());
+        assert_eq!(LabelAverages::of([].into_iter()), LabelAverages::default());
     }
 
     #[test]
     fn a_label_beyond_the_list_is_counted() {
         let mut counts = LabelCounts::new(1);
         counts.add(&[0], &[5]);
-        assert_eq!(counts.of_labels().len(), 6);
-        assert_eq!(counts.of_labels()[5].positives, 1);
-        assert_eq!(LabelAverages::of(counts.of_labels().iter()).tested, 1);
+        counts.add(&[], &[200]);
+        assert_eq!((counts.len(), counts.iter().count()), (201, 201));
+        assert_eq!([4, 5, 200, 201].map(|label| counts.of(label).positives), [0, 1, 1, 0]);
+        assert_eq!(LabelAverages::of(counts.iter()).tested, 2);
+    }
+
+    /// A page has 64 labels of seven u32, and a pointer.
+    #[test]
+    fn pages_are_counted() {
+        assert_eq!(LabelCounts::planned_bytes(1000, 3), 16 * 8 + 3 * 64 * 28);
+        assert_eq!(LabelCounts::planned_bytes(1000, 5000), 16 * 8 + 16 * 64 * 28);
     }
 }

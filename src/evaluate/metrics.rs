@@ -14,7 +14,10 @@
 //! Means are over **all** documents: one without labels counts as 0, a missing prediction is a miss, and P divides
 //! by k also where a document has fewer labels. The propensity-scored ones are ratios of sums, not means of ratios.
 
+use std::sync::Arc;
+
 use super::label_counts::{LabelAverages, LabelCounts};
+use super::propensity::Propensities;
 use super::slices::Slice;
 
 /// Rankings are judged at 1 to `DEPTH`.
@@ -44,8 +47,7 @@ pub type PerReported = [f64; REPORTED.len()];
 /// ```
 #[derive(Clone, Debug)]
 pub struct Ranking {
-    inverse_propensity: Vec<f64>,
-    unseen: f64,
+    weights: Weights,
     documents: u64,
     documents_without_labels: u64,
     precision: PerK,
@@ -55,7 +57,16 @@ pub struct Ranking {
     scored: Scored,
     ideal: Scored,
     counts: LabelCounts,
-    train_frequency: Option<Vec<u32>>,
+    train_frequency: Option<Arc<[u32]>>,
+}
+
+/// The inverse propensity of each label.
+#[derive(Clone, Debug)]
+enum Weights {
+    /// Listed, and that of any label beyond the list.
+    Listed(Vec<f64>, f64),
+    /// By training frequency.
+    ByFrequency(Arc<[u32]>, Propensities),
 }
 
 /// The propensity-scored sums of one ranking.
@@ -101,11 +112,24 @@ impl Ranking {
     /// labels that training never saw.
     #[must_use]
     pub fn new(inverse_propensity: Vec<f64>, unseen: f64) -> Self {
+        let labels = inverse_propensity.len();
+        Self::with_weights(Weights::Listed(inverse_propensity, unseen), labels)
+    }
+
+    /// Starts with no document. The propensities follow from the labels' training frequencies, by which there are slices
+    /// too; labels beyond the list were never trained. Takes no memory for itself. \[L\]
+    #[must_use]
+    pub fn by_frequency(train_frequency: Arc<[u32]>, propensities: Propensities) -> Self {
+        let labels = train_frequency.len();
+        let weights = Weights::ByFrequency(Arc::clone(&train_frequency), propensities);
+        Self { train_frequency: Some(train_frequency), ..Self::with_weights(weights, labels) }
+    }
+
+    fn with_weights(weights: Weights, labels: usize) -> Self {
         Self {
-            counts: LabelCounts::new(inverse_propensity.len()),
+            counts: LabelCounts::new(labels),
             train_frequency: None,
-            inverse_propensity,
-            unseen,
+            weights,
             documents: 0,
             documents_without_labels: 0,
             precision: PerK::default(),
@@ -120,7 +144,7 @@ impl Ranking {
     /// With slices by these training frequencies; labels beyond the list were never trained. \[L\]
     #[must_use]
     pub fn with_slices(self, train_frequency: Vec<u32>) -> Self {
-        Self { train_frequency: Some(train_frequency), ..self }
+        Self { train_frequency: Some(train_frequency.into()), ..self }
     }
 
     /// What happened to each label so far.
@@ -174,7 +198,7 @@ impl Ranking {
             psp: share(&self.scored.gain, &self.ideal.gain),
             psndcg: share(&self.scored.discounted, &self.ideal.discounted),
             psr: share(&self.scored.per_label, &self.ideal.per_label),
-            by_label: LabelAverages::of(self.counts.of_labels().iter()),
+            by_label: LabelAverages::of(self.counts.iter()),
             slices: self
                 .train_frequency
                 .as_ref()
@@ -183,7 +207,12 @@ impl Ranking {
     }
 
     fn weight(&self, label: u32) -> f64 {
-        self.inverse_propensity.get(label as usize).copied().unwrap_or(self.unseen)
+        match &self.weights {
+            Weights::Listed(inverse, unseen) => inverse.get(label as usize).copied().unwrap_or(*unseen),
+            Weights::ByFrequency(frequency, propensities) => {
+                propensities.inverse(frequency.get(label as usize).copied().unwrap_or(0))
+            }
+        }
     }
 
     /// The greatest weights among the true labels, falling: what the best possible ranking earns.

@@ -11,5 +11,5 @@ mod slices;
 pub use filter::Filter;
 pub use label_counts::{LabelAverages, LabelCount, LabelCounts};
 pub use metrics::{DEPTH, Metrics, PerReported, REPORTED, Ranking};
-pub use propensity::inverse_propensities;
+pub use propensity::{Propensities, inverse_propensities};
 pub use slices::{Cuts, SLICES, Slice};

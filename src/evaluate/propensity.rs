@@ -20,8 +20,31 @@
 /// ```
 #[must_use]
 pub fn inverse_propensities(train_frequency: &[u32], train_documents: u64, a: f64, b: f64) -> Vec<f64> {
-    let c = ((train_documents.max(1) as f64).ln() - 1.0).max(0.0) * (b + 1.0).powf(a);
-    train_frequency.iter().map(|&n| 1.0 + c * (f64::from(n) + b).powf(-a)).collect()
+    let propensities = Propensities::new(train_documents, a, b);
+    train_frequency.iter().map(|&n| propensities.inverse(n)).collect()
+}
+
+/// The inverse propensity as a function of a label's training frequency: see [`inverse_propensities`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Propensities {
+    a: f64,
+    b: f64,
+    c: f64,
+}
+
+impl Propensities {
+    /// The model of a training set of so many documents.
+    #[must_use]
+    pub fn new(train_documents: u64, a: f64, b: f64) -> Self {
+        let c = ((train_documents.max(1) as f64).ln() - 1.0).max(0.0) * (b + 1.0).powf(a);
+        Self { a, b, c }
+    }
+
+    /// Of a label with `n` training documents.
+    #[must_use]
+    pub fn inverse(self, n: u32) -> f64 {
+        1.0 + self.c * (f64::from(n) + self.b).powf(-self.a)
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 
 use serde_json::{Value, json};
 
-use super::label_counts::{LabelAverages, LabelCount, LabelCounts};
+use super::label_counts::{LabelAverages, LabelCounts};
 use super::metrics::{PerReported, REPORTED};
 
 /// The names of the slices, the most frequent labels first.
@@ -71,11 +71,10 @@ impl Slice {
     pub fn all(counts: &LabelCounts, train_frequency: &[u32], documents: u64) -> [Self; 3] {
         let cuts = Cuts::new(train_frequency);
         let frequency = |label: usize| train_frequency.get(label).copied().unwrap_or(0);
-        let positives = |counts: &[LabelCount]| counts.iter().map(|c| u64::from(c.positives)).sum::<u64>();
-        let of_all = positives(counts.of_labels());
+        let of_all: u64 = counts.iter().map(|count| u64::from(count.positives)).sum();
         std::array::from_fn(|slice| {
             let mine = || {
-                let numbered = counts.of_labels().iter().enumerate();
+                let numbered = counts.iter().enumerate();
                 numbered.filter(move |(label, _)| cuts.slice(frequency(*label)) == slice)
             };
             let of_slice: u64 = mine().map(|(_, count)| u64::from(count.positives)).sum();

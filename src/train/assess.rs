@@ -1,5 +1,7 @@
 //! Ranking a split and scoring the ranking.
 
+use std::sync::Arc;
+
 use super::devices::Devices;
 use super::model::Model;
 use super::row_order::RankedLabels;
@@ -7,15 +9,14 @@ use crate::classifier::Ranker;
 use crate::config::Config;
 use crate::data::{Batch, Dataset, Split, label_frequencies};
 use crate::error::Result;
-use crate::evaluate::{DEPTH, Filter, Metrics, Ranking, inverse_propensities};
+use crate::evaluate::{DEPTH, Filter, Metrics, Propensities, Ranking};
 
-/// What training knew of each label: its inverse propensity, and that of a label that no training document has; its
-/// frequency.
+/// What training knew of each label: its frequency, and how its propensity follows from that.
 #[derive(Clone, Debug)]
 pub struct Assessment {
-    frequency: Vec<u32>,
-    inverse: Vec<f64>,
-    unseen: f64,
+    /// \[L\]
+    frequency: Arc<[u32]>,
+    model: Propensities,
 }
 
 /// Training documents of each label, and their number, as the propensities count them. Of the labels' texts each label
@@ -31,12 +32,10 @@ pub(super) fn training_counts(config: &Config, dataset: &Dataset) -> (Vec<u32>, 
     (frequency, documents - label_texts)
 }
 
-/// Propensities of Jain et al. (2016) from the labels' frequencies in training.
+/// Propensities of Jain et al. (2016) from the labels' frequencies in training. \[L\]
 #[must_use]
-pub fn propensities(train_frequency: &[u32], train_documents: u64, a: f64, b: f64) -> Assessment {
-    let inverse = inverse_propensities(train_frequency, train_documents, a, b);
-    let unseen = inverse_propensities(&[0], train_documents, a, b)[0];
-    Assessment { frequency: train_frequency.to_vec(), inverse, unseen }
+pub fn propensities(train_frequency: Arc<[u32]>, train_documents: u64, a: f64, b: f64) -> Assessment {
+    Assessment { frequency: train_frequency, model: Propensities::new(train_documents, a, b) }
 }
 
 /// Ranks every document of a split, in batches, and scores the ranking. `filter` belongs to the split. `progress` is
@@ -71,8 +70,7 @@ pub fn judge<'d>(
 ) -> Result<Ranking> {
     let devices = devices.into();
     let ranker = Ranker::new(devices.classifier, &model.classifier, DEPTH, batch_size)?;
-    let mut ranking = Ranking::new(propensities.inverse.clone(), propensities.unseen)
-        .with_slices(propensities.frequency.clone());
+    let mut ranking = Ranking::by_frequency(Arc::clone(&propensities.frequency), propensities.model);
     let documents: Vec<u32> = (0..split.len() as u32).collect();
     let mut waiting = None;
     let mut done = 0;

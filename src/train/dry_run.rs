@@ -127,6 +127,12 @@ pub fn label_texts(config: &Config, labels: usize) -> usize {
     if config.data.augment { labels } else { 0 }
 }
 
+/// Documents that a data set without a dev split gives to one (`train.holdout`), of `documents` that are no label texts.
+#[must_use]
+pub fn held_out_documents(config: &Config, documents: usize) -> usize {
+    crate::data::held_out_count(documents, config.train.holdout)
+}
+
 /// `threshold`, `fraction` or `fraction_per_row`, and its value.
 #[must_use]
 pub fn prune_rule(prune: Prune) -> (&'static str, f64) {
@@ -169,7 +175,7 @@ impl DryRun {
             EvaluateOn::Test => Some("test"),
             EvaluateOn::Train => Some("train"),
         };
-        let documents = documents + texts;
+        let documents = documents - held_out_documents(config, documents) + texts;
         let sizes = sizes_without_data(config, encoder, labels, documents, 1)?;
         Self::count(config, sizes, [documents, texts], split, encoder_known)
     }

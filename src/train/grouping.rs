@@ -96,7 +96,8 @@ fn read(path: &Path, dataset: &Dataset) -> Result<LabelClusters> {
 /// Labels by falling frequency; those of the same frequency by their number.
 fn by_frequency(frequency: &[u32]) -> Vec<u32> {
     let mut order: Vec<u32> = (0..frequency.len() as u32).collect();
-    order.sort_by_key(|label| Reverse(frequency[*label as usize]));
+    // In place: a stable sort would take as much memory again.
+    order.sort_unstable_by_key(|label| (Reverse(frequency[*label as usize]), *label));
     order
 }
 

@@ -10,6 +10,7 @@ mod encoder_source;
 mod feed;
 mod grouping;
 mod heads;
+mod host_memory;
 mod model;
 mod model_folder;
 mod parameter_counts;
@@ -28,12 +29,13 @@ pub use auxiliary::{auxiliary_cluster_count, auxiliary_clusters};
 pub use calendar::Calendar;
 pub use devices::Devices;
 pub use dry_run::{
-    AuxiliaryCourse, DryRun, EvaluationCourse, Parameters, RateCourse, RewiringCourse, label_texts,
-    prune_rule,
+    AuxiliaryCourse, DryRun, EvaluationCourse, Parameters, RateCourse, RewiringCourse, held_out_documents,
+    label_texts, prune_rule,
 };
 pub use encoder_source::{EncoderSource, special_tokens};
 pub use feed::{Fed, Feed, FeedSizes};
 pub use grouping::row_order;
+pub use host_memory::HostSizes;
 pub use model::{
     AuxiliarySizes, EncoderSizes, Model, ModelSizes, StepLosses, StepOutcome, TrainedBatch, micro_batch,
 };

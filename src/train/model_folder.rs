@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +38,7 @@ pub struct ModelInfo {
     /// Tokens in the vocabulary.
     pub vocabulary: usize,
     /// Training documents of each label, as the propensities count them.
-    pub train_frequency: Vec<u32>,
+    pub train_frequency: Arc<[u32]>,
     /// Training documents, likewise.
     pub train_documents: u64,
 }
@@ -255,7 +256,7 @@ pub fn load_model<'d>(
         config,
         tokenizer: tokenizer.json().to_owned(),
         vocabulary,
-        train_frequency,
+        train_frequency: train_frequency.into(),
         train_documents,
         labels,
     };

@@ -8,10 +8,11 @@ use super::auxiliary::{auxiliary_cluster_count, auxiliary_sizes};
 use super::calendar::Calendar;
 use super::devices::Devices;
 use super::feed::FeedSizes;
+use super::host_memory::HostSizes;
 use super::model::{EncoderSizes, Model, ModelSizes, micro_batch};
 use crate::classifier::Ranker;
 use crate::config::Config;
-use crate::device::{Device, DeviceKind, MemoryUse};
+use crate::device::{Device, MemoryUse};
 use crate::error::{Error, Result};
 use crate::evaluate::DEPTH;
 
@@ -30,6 +31,8 @@ pub struct Plan {
     pub purposes: Vec<Purpose>,
     /// Every buffer, and the most that is there at once.
     pub memory: MemoryUse,
+    /// Bytes of the host beside the buffers, by purpose; empty where they are not planned.
+    pub host: Vec<Purpose>,
     /// The largest buffer that the device binds, bytes.
     pub max_buffer_bytes: u64,
     /// Memory that is free on the device now, where it is known.
@@ -154,8 +157,9 @@ impl Plan {
             fan_in,
             bytes_per_label: label_bytes as f64 / labels as f64,
             purposes: purposes.to_vec(),
+            host: Vec::new(),
             max_buffer_bytes: planning.max_buffer_bytes(),
-            available_bytes: if is_host(planning.kind()) { available_memory() } else { None },
+            available_bytes: if planning.kind().shares_memory() { available_memory() } else { None },
             memory,
             classifier_device: None,
         }
@@ -167,6 +171,29 @@ impl Plan {
         self.memory.peak_bytes + self.classifier_device.as_ref().map_or(0, |second| second.peak_bytes())
     }
 
+    /// The plan with what the host holds beside the buffers.
+    #[must_use]
+    pub fn with_host(self, config: &Config, sizes: HostSizes) -> Self {
+        Self { host: sizes.purposes(config), ..self }
+    }
+
+    /// Bytes of the host beside the buffers.
+    #[must_use]
+    pub fn host_bytes(&self) -> u64 {
+        self.host.iter().map(|purpose| purpose.bytes).sum()
+    }
+
+    /// What the process takes at most, bytes: what the host holds, and the buffers of devices that have no memory of
+    /// their own.
+    #[must_use]
+    pub fn process_bytes<'d>(&self, devices: impl Into<Devices<'d>>) -> u64 {
+        let devices = devices.into();
+        let second = self.classifier_device.as_ref().map_or(0, |plan| plan.peak_bytes());
+        let buffers = [(devices.encoder, self.memory.peak_bytes), (devices.classifier, second)];
+        let shared = buffers.iter().filter(|(device, _)| device.kind().shares_memory());
+        self.host_bytes() + shared.map(|(_, bytes)| bytes).sum::<u64>()
+    }
+
     /// Refuses a run that does not fit.
     ///
     /// # Errors
@@ -176,18 +203,19 @@ impl Plan {
             let (needed, available) = (megabytes(needed), megabytes(available));
             Err(Error::Device(format!("the run needs {needed} and {available} is free; {remedy}")))
         };
+        let host = self.host_bytes();
         if let Some(second) = &self.classifier_device {
             second.check()?;
             // Both in the memory of the host: they share what is free.
             if let Some(available) = self.available_bytes.and(second.available_bytes)
-                && available < self.peak_bytes()
+                && available < self.peak_bytes() + host
             {
-                return refuse(self.peak_bytes(), available, second.remedy());
+                return refuse(self.peak_bytes() + host, available, second.remedy());
             }
         }
         match self.available_bytes {
-            Some(available) if available < self.memory.peak_bytes => {
-                refuse(self.memory.peak_bytes, available, self.remedy())
+            Some(available) if available < self.memory.peak_bytes + host => {
+                refuse(self.memory.peak_bytes + host, available, self.remedy())
             }
             _ => Ok(()),
         }
@@ -255,6 +283,11 @@ impl Plan {
             megabytes(self.memory.bytes),
             megabytes(self.memory.peak_bytes)
         ));
+        if !self.host.is_empty() {
+            lines.push(String::new());
+            lines.extend(self.host.iter().map(|p| format!("{:>12}  {}", megabytes(p.bytes), p.name)));
+            lines.push(format!("{:>12}  on the host beside the buffers", megabytes(self.host_bytes())));
+        }
         lines
     }
 
@@ -275,10 +308,6 @@ impl Plan {
             megabytes(self.max_buffer_bytes)
         )
     }
-}
-
-fn is_host(kind: DeviceKind) -> bool {
-    matches!(kind, DeviceKind::Cpu | DeviceKind::SoftwareGpu | DeviceKind::IntegratedGpu)
 }
 
 /// Bytes as MiB with a decimal.

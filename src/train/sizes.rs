@@ -6,6 +6,7 @@ use super::devices::Devices;
 use super::encoder_source::{EncoderSource, check_tokenizer};
 use super::feed::FeedSizes;
 use super::grouping::check_grouping;
+use super::host_memory::HostSizes;
 use super::model::{EncoderSizes, ModelSizes, micro_batch};
 use super::plan::Plan;
 use super::selection;
@@ -26,7 +27,7 @@ pub fn check_run<'d>(
 ) -> Result<()> {
     let sizes = model_sizes(config, source, dataset, 0)?;
     source.check_weights(config)?;
-    Plan::new(devices, config, sizes)?.check()
+    Plan::new(devices, config, sizes)?.with_host(config, HostSizes::of_dataset(config, dataset)?).check()
 }
 
 /// The sizes of the model of a run.

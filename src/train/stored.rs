@@ -15,7 +15,9 @@ use crate::kernels::storage::{Indices, Storage};
 use crate::optimize::Rule;
 
 /// Bytes that are read from the device at once.
-const PIECE: usize = 32 << 20;
+pub(super) const PIECE: usize = 8 << 20;
+/// Bytes that are written to the device at once: so many that it waits for them, and copies do not pile up.
+const LOADED: usize = 32 << 20;
 
 /// A tensor of the file and where its rows lie on the device.
 pub(super) struct Stored {
@@ -55,7 +57,7 @@ impl Stored {
     /// # Errors
     /// [`Error::Diverged`] when a number is not finite: it must not take the place of what was saved before.
     pub(super) fn write(&self, device: &Device, path: &Path, out: &mut dyn Write) -> Result<()> {
-        let rows_at_once = (PIECE / self.stride).max(1).next_multiple_of(4);
+        let rows_at_once = self.rows_of(PIECE);
         for (buffer, rows) in &self.parts {
             for first in (0..*rows).step_by(rows_at_once) {
                 let count = rows_at_once.min(rows - first);
@@ -74,6 +76,11 @@ impl Stored {
             }
         }
         Ok(())
+    }
+
+    /// Rows of a piece of so many bytes: whole words.
+    fn rows_of(&self, bytes: usize) -> usize {
+        (bytes / self.stride).max(1).next_multiple_of(4)
     }
 
     fn check_finite(&self, bytes: &[u8]) -> Result<()> {
@@ -102,25 +109,33 @@ impl Stored {
         }
         let mut bytes = view.bytes;
         let mut first_row = 0;
+        let rows_at_once = self.rows_of(LOADED);
+        let mut padded = Vec::with_capacity(
+            rows_at_once.min(self.parts.iter().map(|part| part.1).max().unwrap_or(0)) * self.stride + 4,
+        );
         for (buffer, rows) in &self.parts {
-            let (mine, rest) = bytes.split_at(rows * self.row_bytes);
-            bytes = rest;
-            if let Some((indices, fan_in)) = self.indices {
-                let features: Vec<u16> = bytemuck::pod_collect_to_vec(mine);
-                if let Some(wrong) = indices.misplaced(fan_in, first_row, &features) {
-                    return Err(Error::artefact(path, format!("tensor {}: {wrong}", self.spec.name)));
+            for first in (0..*rows).step_by(rows_at_once) {
+                let count = rows_at_once.min(rows - first);
+                let (mine, rest) = bytes.split_at(count * self.row_bytes);
+                bytes = rest;
+                if let Some((indices, fan_in)) = self.indices {
+                    let features: Vec<u16> = bytemuck::pod_collect_to_vec(mine);
+                    if let Some(wrong) = indices.misplaced(fan_in, first_row, &features) {
+                        return Err(Error::artefact(path, format!("tensor {}: {wrong}", self.spec.name)));
+                    }
+                    let packed = indices.rows(fan_in).pack(&features);
+                    device.write(buffer, (first * self.stride) as u64, bytemuck::cast_slice(&packed))?;
+                    first_row += count;
+                    continue;
                 }
-                device.write(buffer, 0, bytemuck::cast_slice(&indices.rows(fan_in).pack(&features)))?;
-                first_row += rows;
-                continue;
+                padded.clear();
+                for row in mine.chunks_exact(self.row_bytes) {
+                    padded.extend_from_slice(row);
+                    padded.resize(padded.len() + self.stride - self.row_bytes, 0);
+                }
+                padded.resize(padded.len().next_multiple_of(4), 0);
+                device.write(buffer, (first * self.stride) as u64, &padded)?;
             }
-            let mut padded = Vec::with_capacity(rows * self.stride);
-            for row in mine.chunks_exact(self.row_bytes) {
-                padded.extend_from_slice(row);
-                padded.resize(padded.len() + self.stride - self.row_bytes, 0);
-            }
-            padded.resize(padded.len().next_multiple_of(4), 0);
-            device.write(buffer, 0, &padded)?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use super::devices::Devices;
 use super::dry_run::prune_rule;
 use super::encoder_source::EncoderSource;
 use super::grouping::row_order;
+use super::host_memory::HostSizes;
 use super::model::{Model, StepOutcome, TrainedBatch};
 use super::model_folder::{ModelInfo, write_description, write_weights};
 use super::plan::{Plan, process_peak};
@@ -43,6 +45,8 @@ pub enum Event<'a> {
         step: u64,
         /// What the device's buffers will take at most.
         planned_bytes: u64,
+        /// What the process will take at most: what the host holds, and the buffers that lie in its memory.
+        planned_process_bytes: u64,
     },
     /// Labels are put into clusters, before the run begins.
     Clusters(ClusterProgress),
@@ -142,6 +146,7 @@ struct Trainer<'a> {
     propensities: Assessment,
     filter: Filter,
     planned_bytes: u64,
+    planned_process_bytes: u64,
     /// Steps whose losses are not known yet.
     in_flight: VecDeque<(u64, StepOutcome)>,
 }
@@ -157,6 +162,7 @@ pub fn train(options: TrainOptions<'_>, observer: &mut dyn FnMut(Event<'_>)) -> 
         calendar: &trainer.calendar,
         step: trainer.progress.step,
         planned_bytes: trainer.planned_bytes,
+        planned_process_bytes: trainer.planned_process_bytes,
     });
     trainer.run(observer)
 }
@@ -172,13 +178,21 @@ impl<'a> Trainer<'a> {
         let vocabulary = dataset.tokenizer.vocabulary() as usize;
         let evaluated = evaluated_split(config, dataset)?;
         let sizes = model_sizes(config, o.encoder, dataset, o.max_block_rows)?;
-        let plan = Plan::new(o.devices, config, sizes)?;
+        let plan =
+            Plan::new(o.devices, config, sizes)?.with_host(config, HostSizes::of_dataset(config, dataset)?);
         plan.check()?;
-        let mut model = Model::new(o.devices, config, sizes)?;
+        let path = o.folder.checkpoint_path();
+        let resumes = o.resume && path.is_file();
+        // Tables of all labels are made before the model is there: what making them takes is free again by then.
         let (train_frequency, counted) = training_counts(config, dataset);
+        let train_frequency: Arc<[u32]> = train_frequency.into();
+        let mut report = |progress| observer(Event::Clusters(progress));
+        let order = if resumes { None } else { row_order(config, dataset, &mut report)? };
+        let mut model = Model::new(o.devices, config, sizes)?;
         let e = &config.evaluate;
         let documents = dataset.train.len() as u64;
-        let propensities = propensities(&train_frequency, counted, e.propensity_a, e.propensity_b);
+        let propensities =
+            propensities(Arc::clone(&train_frequency), counted, e.propensity_a, e.propensity_b);
         let info = ModelInfo {
             config: config.clone(),
             labels: dataset.labels.clone(),
@@ -193,12 +207,10 @@ impl<'a> Trainer<'a> {
             dataset.labels.digest()
         );
         let mut progress = Progress { data: data.clone(), ..Progress::default() };
-        let path = o.folder.checkpoint_path();
-        if o.resume && path.is_file() {
+        if resumes {
             progress = checkpoint::load(&path, o.devices, &mut model, &data)?;
         } else {
-            let mut report = |progress| observer(Event::Clusters(progress));
-            model.row_order = row_order(config, dataset, &mut report)?;
+            model.row_order = order;
             o.encoder.load(o.devices.encoder, config, model.encoder.parameters())?;
         }
         o.folder.cut_log(progress.log_lines)?;
@@ -220,6 +232,7 @@ impl<'a> Trainer<'a> {
             propensities,
             filter,
             planned_bytes: plan.peak_bytes(),
+            planned_process_bytes: plan.process_bytes(o.devices),
             in_flight: VecDeque::new(),
             o,
         })

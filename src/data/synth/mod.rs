@@ -12,12 +12,14 @@
 //! vocabulary that grows only with √labels, so a single word points to many labels and two or three together to one.
 //! Words are dropped, and words of other labels strewn in, so that no classifier can be perfect.
 //!
-//! **Every label occurs in training**: beside the popular ones, the training documents go through all labels once.
+//! **Every label occurs in training**: beside the popular ones, the training documents go through all labels once. With
+//! `used_labels` only so many do, scattered over all; the others are columns of a label matrix that no document has. So a
+//! few documents are enough for a layer of millions of labels.
 
 mod world;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -32,8 +34,11 @@ const WRITTEN_BY: &str = "regrow synth";
 /// What to synthesize.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SynthOptions {
-    /// Labels, each of which occurs in the training documents.
+    /// Labels, each of which occurs in the training documents unless `used_labels` says otherwise.
     pub labels: u64,
+    /// So many of the labels occur in documents. The files are then those of layout `matrix`, whose header tells the
+    /// number of labels; else those of layout `jsonl`.
+    pub used_labels: Option<u64>,
     /// Training documents (`train.jsonl`).
     pub documents: u64,
     /// Documents of `dev.jsonl`; 0 writes none.
@@ -54,6 +59,7 @@ impl SynthOptions {
         let held_out = (documents / 10).clamp(1, 10_000);
         Self {
             labels,
+            used_labels: None,
             documents,
             dev_documents: held_out,
             test_documents: held_out,
@@ -76,8 +82,15 @@ pub struct SynthSummary {
     pub bytes: u64,
 }
 
-/// Writes `train.jsonl`, `dev.jsonl` and `test.jsonl` with lines `{"text":"…","labels":["topic-0012",…]}` to `dir`,
-/// each file atomically. Names of labels have the same width, so their order as text is that of their numbers.
+/// Files of train, dev and test in layout `jsonl`.
+const LINES: [&str; 3] = ["train.jsonl", "dev.jsonl", "test.jsonl"];
+/// Files of train, dev and test in layout `matrix`: the texts, and the labels.
+const MATRIX: [[&str; 2]; 3] =
+    [["trn.raw.txt", "Y.trn.txt"], ["val.raw.txt", "Y.val.txt"], ["tst.raw.txt", "Y.tst.txt"]];
+
+/// Writes `train.jsonl`, `dev.jsonl` and `test.jsonl` with lines `{"text":"…","labels":["topic-0012",…]}` to `dir`, or
+/// with [`SynthOptions::used_labels`] texts and label matrices, each file atomically. Names of labels have the same width,
+/// so their order as text is that of their numbers.
 ///
 /// `progress` hears `(documents written, documents in total)` now and then, and at the end.
 ///
@@ -93,48 +106,96 @@ pub fn synthesize(
     prepare(dir)?;
     write_marker(dir, options, false)?;
 
-    let splits = [
-        ("train.jsonl", options.documents),
-        ("dev.jsonl", options.dev_documents),
-        ("test.jsonl", options.test_documents),
-    ];
-    let total = splits.iter().map(|(_, documents)| documents).sum();
-    let mut summary =
-        SynthSummary { documents: splits.map(|(_, documents)| documents), ..Default::default() };
-    let mut seen = vec![0u64; options.labels.div_ceil(64) as usize];
-    let mut done = 0;
-    for (split, (name, documents)) in splits.into_iter().enumerate() {
-        let path = dir.join(name);
-        if documents == 0 {
-            remove_if_there(&path)?; // of a former output
-            continue;
+    let documents = [options.documents, options.dev_documents, options.test_documents];
+    let total = documents.iter().sum();
+    let summary = SynthSummary { documents, ..Default::default() };
+    let seen = vec![0; options.used_labels.unwrap_or(options.labels).div_ceil(64) as usize];
+    let mut run = Run { world, summary, seen, done: 0, total, progress };
+    for (split, documents) in documents.into_iter().enumerate() {
+        let is_matrix = options.used_labels.is_some();
+        // Of a former output.
+        for name in [LINES[split]].into_iter().filter(|_| documents == 0 || is_matrix) {
+            remove_if_there(&dir.join(name))?;
         }
-        write_atomically(&path, |w| {
-            let (mut line, mut text) = (String::new(), Text::default());
-            for document in 0..documents {
-                let labels = world.labels_of(split, document);
-                world.write_words(split, document, &labels, &mut text);
-                world.format_line(&labels, &text, &mut line);
-                w.write_all(line.as_bytes()).map_err(Error::io("writing", &path))?;
-                summary.bytes += line.len() as u64;
-                if split == 0 {
-                    summary.train_label_occurrences += labels.len() as u64;
-                    for &rank in &labels {
-                        seen[rank as usize / 64] |= 1 << (rank % 64);
-                    }
-                }
-                done += 1;
-                if done % 4096 == 0 {
-                    progress(done, total);
-                }
-            }
-            Ok(())
-        })?;
+        for name in MATRIX[split].into_iter().filter(|_| documents == 0 || !is_matrix) {
+            remove_if_there(&dir.join(name))?;
+        }
+        match (documents, is_matrix) {
+            (0, _) => {}
+            (_, false) => run.write_lines(&dir.join(LINES[split]), split, documents)?,
+            (_, true) => run.write_matrix(MATRIX[split].map(|name| dir.join(name)), split, documents)?,
+        }
     }
-    progress(total, total);
-    summary.labels = seen.iter().map(|bits| u64::from(bits.count_ones())).sum();
+    (run.progress)(total, total);
+    let mut summary = run.summary;
+    summary.labels = run.seen.iter().map(|bits| u64::from(bits.count_ones())).sum();
     write_marker(dir, options, true)?;
     Ok(summary)
+}
+
+/// What is being written.
+struct Run<'a> {
+    world: World,
+    summary: SynthSummary,
+    /// A bit for each rank that a training document has.
+    seen: Vec<u64>,
+    done: u64,
+    total: u64,
+    progress: &'a mut dyn FnMut(u64, u64),
+}
+
+impl Run<'_> {
+    fn write_lines(&mut self, path: &Path, split: usize, documents: u64) -> Result<()> {
+        let mut line = String::new();
+        write_atomically(path, |out| {
+            self.each_document(split, documents, &mut |world, labels, text| {
+                world.format_line(labels, text, &mut line);
+                out.write_all(line.as_bytes()).map_err(Error::io("writing", path))?;
+                Ok(line.len() as u64)
+            })
+        })
+    }
+
+    fn write_matrix(&mut self, [texts, labels]: [PathBuf; 2], split: usize, documents: u64) -> Result<()> {
+        let (mut line, mut row) = (String::new(), String::new());
+        write_atomically(&texts, |text_out| {
+            write_atomically(&labels, |label_out| {
+                let header = format!("{documents} {}\n", self.world.labels());
+                label_out.write_all(header.as_bytes()).map_err(Error::io("writing", &labels))?;
+                self.summary.bytes += header.len() as u64;
+                self.each_document(split, documents, &mut |world, ranks, text| {
+                    world.format_row(ranks, text, [&mut line, &mut row]);
+                    text_out.write_all(line.as_bytes()).map_err(Error::io("writing", &texts))?;
+                    label_out.write_all(row.as_bytes()).map_err(Error::io("writing", &labels))?;
+                    Ok((line.len() + row.len()) as u64)
+                })
+            })
+        })
+    }
+
+    /// Calls `write` for the ranks of the labels and the words of each document; it gives the bytes it wrote.
+    fn each_document(
+        &mut self,
+        split: usize,
+        documents: u64,
+        write: &mut dyn FnMut(&World, &[u32], &Text) -> Result<u64>,
+    ) -> Result<()> {
+        let mut text = Text::default();
+        for document in 0..documents {
+            let labels = self.world.labels_of(split, document);
+            self.world.write_words(split, document, &labels, &mut text);
+            self.summary.bytes += write(&self.world, &labels, &text)?;
+            if split == 0 {
+                self.summary.train_label_occurrences += labels.len() as u64;
+                labels.iter().for_each(|rank| self.seen[*rank as usize / 64] |= 1 << (rank % 64));
+            }
+            self.done += 1;
+            if self.done.is_multiple_of(4096) {
+                (self.progress)(self.done, self.total);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Creates the folder, or makes sure that nothing of the user's is written over.
@@ -159,6 +220,7 @@ fn write_marker(dir: &Path, options: &SynthOptions, finished: bool) -> Result<()
         "written_by": WRITTEN_BY,
         "finished": finished,
         "labels": options.labels,
+        "used_labels": options.used_labels,
         "documents": options.documents,
         "dev_documents": options.dev_documents,
         "test_documents": options.test_documents,

@@ -1,6 +1,6 @@
 //! Tests of synthetic data, as a reader of the files sees them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::world::{COMMON_WORDS, Word, spell};
 use super::*;
@@ -97,6 +97,33 @@ fn more_labels_than_documents() {
 }
 
 /// A linear classifier of a dozen lines learns it: logistic regression on bags of words, by plain SGD.
+/// Of 5,000,000 labels, 40 are in 30 documents: all of them in train, none beside them, and files of the other kind go.
+#[test]
+fn most_labels_may_be_in_no_document() {
+    let options = SynthOptions { used_labels: Some(40), ..SynthOptions::new(5_000_000, 30, 3) };
+    let (folder, summary) = made(&options);
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    let rows = |name: &str| -> Vec<BTreeSet<u32>> {
+        let text = read(name);
+        let (header, rows) = text.split_once('\n').unwrap();
+        assert!(header.ends_with(" 5000000"), "{header}");
+        let label = |entry: &str| entry.strip_suffix(":1").unwrap().parse().unwrap();
+        rows.lines().map(|row| row.split(' ').map(label).collect()).collect()
+    };
+    let train: BTreeSet<u32> = rows("Y.trn.txt").into_iter().flatten().collect();
+    assert_eq!((summary.labels, train.len()), (40, 40));
+    assert!(train.last().unwrap() - train.first().unwrap() > 4_000_000, "they are scattered");
+    assert!(rows("Y.tst.txt").into_iter().flatten().all(|label| train.contains(&label)));
+    assert_eq!((rows("Y.trn.txt").len(), read("trn.raw.txt").lines().count()), (30, 30));
+    assert_eq!((rows("Y.val.txt").len(), read("val.raw.txt").lines().count()), (3, 3));
+    let again = SynthOptions { used_labels: None, ..SynthOptions::new(20, 20, 1) };
+    synthesize(folder.path(), &again, &mut |_, _| ()).unwrap();
+    let names = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+    let mut left: Vec<String> = std::fs::read_dir(folder.path()).unwrap().map(names).collect();
+    left.sort();
+    assert_eq!(left, ["dev.jsonl", "synth.json", "test.jsonl", "train.jsonl"]);
+}
+
 #[test]
 fn logistic_regression_learns_it() {
     let (folder, _) = made(&SynthOptions { test_documents: 500, ..SynthOptions::new(200, 2000, 5) });

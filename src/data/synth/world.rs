@@ -32,14 +32,38 @@ const STEP_FAMILY_WORD: u32 = 101;
 /// Everything that follows from the options: a few numbers, no tables.
 pub(super) struct World {
     seed: u64,
-    labels: u32,
+    /// Labels that occur, and so have a rank.
+    used: u32,
     documents: u64,
     words_per_document: u32,
     pub(super) own_words: u32,
-    /// rank → id is `rank · scatter + seed-dependent offset` modulo labels, a permutation.
-    scatter: u64,
-    offset: u64,
+    /// Which label has a rank.
+    ids: Scatter,
+    /// Which rank comes when in the walk through all of them.
+    turns: Scatter,
     name_digits: usize,
+}
+
+/// A permutation of 0 … `of` − 1: `i · step + offset` modulo `of`.
+struct Scatter {
+    of: u64,
+    step: u64,
+    offset: u64,
+}
+
+impl Scatter {
+    fn new(of: u64, seed: u64) -> Self {
+        // Near the golden section, the places of neighbours are far apart.
+        let mut step = ((of as f64 * 0.618_034) as u64).max(1);
+        while greatest_common_divisor(step, of) != 1 {
+            step += 1;
+        }
+        Self { of, step, offset: seed % of }
+    }
+
+    fn of(&self, i: u64) -> u64 {
+        (i * self.step + self.offset) % self.of
+    }
 }
 
 /// The words of one document as ids; reused from document to document.
@@ -88,8 +112,10 @@ impl Stream {
 impl World {
     pub(super) fn new(options: &SynthOptions) -> Result<Self> {
         let usage = |message: String| Err(Error::Usage(message));
+        let used = options.used_labels.unwrap_or(options.labels);
         for (what, number) in [
             ("labels", options.labels),
+            ("used labels", used),
             ("documents", options.documents),
             ("words per document", u64::from(options.words_per_document)),
         ] {
@@ -106,28 +132,25 @@ impl World {
         if options.words_per_document > 100_000 {
             return usage("synth: at most 100000 words per document".into());
         }
-        let fewest = options.labels.div_ceil(MOST_LABELS);
+        if used > options.labels {
+            return usage(format!("synth: {used} used labels are more than the {} labels", options.labels));
+        }
+        let fewest = used.div_ceil(MOST_LABELS);
         if options.documents < fewest {
             return usage(format!(
-                "synth: {} labels need at least {fewest} training documents, {MOST_LABELS} labels each at most",
-                options.labels
+                "synth: {used} labels need at least {fewest} training documents, {MOST_LABELS} labels each at most; more \
+                 documents, or fewer used labels (--used-labels), of which the others are in no document"
             ));
-        }
-        let labels = options.labels;
-        // Near the golden section, the ids of neighbouring ranks are far apart.
-        let mut scatter = ((labels as f64 * 0.618_034) as u64).max(1);
-        while greatest_common_divisor(scatter, labels) != 1 {
-            scatter += 1;
         }
         Ok(Self {
             seed: options.seed,
-            labels: labels as u32,
+            used: used as u32,
             documents: options.documents,
             words_per_document: options.words_per_document,
-            own_words: ((OWN_WORDS_PER_ROOT * (labels as f64).sqrt()) as u32).max(FEWEST_OWN_WORDS),
-            scatter,
-            offset: options.seed % labels,
-            name_digits: (labels - 1).to_string().len().max(4),
+            own_words: ((OWN_WORDS_PER_ROOT * (used as f64).sqrt()) as u32).max(FEWEST_OWN_WORDS),
+            ids: Scatter::new(options.labels, options.seed),
+            turns: Scatter::new(used, options.seed),
+            name_digits: (options.labels - 1).to_string().len().max(4),
         })
     }
 
@@ -138,7 +161,12 @@ impl World {
 
     /// The id, and so the name, of the label of a rank.
     fn id(&self, rank: u32) -> u64 {
-        (u64::from(rank) * self.scatter + self.offset) % u64::from(self.labels)
+        self.ids.of(u64::from(rank))
+    }
+
+    /// Labels, used or not.
+    pub(super) fn labels(&self) -> u64 {
+        self.ids.of
     }
 
     /// The ranks of a document's labels, in the order of their ids.
@@ -150,21 +178,21 @@ impl World {
             x if x < 0.92 => 3,
             _ => 4,
         };
-        let first = stream.long_tailed(self.labels);
+        let first = stream.long_tailed(self.used);
         let mut ranks = BTreeSet::from([first]);
         if split == 0 {
             // This document's share of going through all labels once; scattered, so that the first documents are
             // not those of popular labels.
-            let labels = u64::from(self.labels);
-            let share = document * labels / self.documents..(document + 1) * labels / self.documents;
-            ranks.extend(share.map(|turn| self.id(turn as u32) as u32));
+            let used = u64::from(self.used);
+            let share = document * used / self.documents..(document + 1) * used / self.documents;
+            ranks.extend(share.map(|turn| self.turns.of(turn) as u32));
         }
         // An attempt may hit a label that is there already; then the document has fewer.
         for _ in ranks.len()..wanted {
             ranks.insert(if stream.chance(SAME_FAMILY) {
-                (first - first % FAMILY + below(stream.next(), FAMILY)).min(self.labels - 1)
+                (first - first % FAMILY + below(stream.next(), FAMILY)).min(self.used - 1)
             } else {
-                stream.long_tailed(self.labels)
+                stream.long_tailed(self.used)
             });
         }
         let mut ranks: Vec<u32> = ranks.into_iter().collect();
@@ -212,22 +240,41 @@ impl World {
         }
     }
 
+    /// The line of text and the row of the label matrix.
+    pub(super) fn format_row(&self, ranks: &[u32], text: &Text, [line, row]: [&mut String; 2]) {
+        line.clear();
+        row.clear();
+        text.spell(line);
+        line.push('\n');
+        for (i, &rank) in ranks.iter().enumerate() {
+            let space = if i > 0 { " " } else { "" };
+            let _ = write!(row, "{space}{}:1", self.id(rank));
+        }
+        row.push('\n');
+    }
+
     /// The JSON line. Names and words are plain letters, so nothing needs escaping.
     pub(super) fn format_line(&self, ranks: &[u32], text: &Text, line: &mut String) {
         line.clear();
         line.push_str("{\"text\":\"");
-        for (i, &word) in text.0.iter().enumerate() {
-            if i > 0 {
-                line.push(' ');
-            }
-            spell(word, line);
-        }
+        text.spell(line);
         line.push_str("\",\"labels\":[");
         for (i, &rank) in ranks.iter().enumerate() {
             let comma = if i > 0 { "," } else { "" };
             let _ = write!(line, "{comma}\"topic-{:0width$}\"", self.id(rank), width = self.name_digits);
         }
         line.push_str("]}\n");
+    }
+}
+
+impl Text {
+    fn spell(&self, line: &mut String) {
+        for (i, &word) in self.0.iter().enumerate() {
+            if i > 0 {
+                line.push(' ');
+            }
+            spell(word, line);
+        }
     }
 }
 
