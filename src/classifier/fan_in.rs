@@ -2,6 +2,7 @@
 
 use super::block::LabelBlock;
 use super::rewire::record_random_growth;
+use super::strata::{self, StrataGradient};
 use crate::device::{Buffer, Device, DeviceKind, Recording, Slice};
 use crate::error::{Error, Result};
 use crate::kernels::fan_in_dlogits::{self, Block, Loss};
@@ -9,8 +10,7 @@ use crate::kernels::optimizer::{Rates, Rule};
 use crate::kernels::rewire_regrow::Growth;
 use crate::kernels::storage::{Indices, Precision, Rounding};
 use crate::kernels::{
-    bias_update, columns_of, fan_in_feature_gradient, fan_in_strata_gradient, fan_in_sweep, fan_in_update,
-    inverted_index, loss_sum,
+    bias_update, columns_of, fan_in_feature_gradient, fan_in_sweep, fan_in_update, inverted_index, loss_sum,
 };
 
 /// Logit gradients of a block take at most so many bytes.
@@ -102,16 +102,8 @@ pub struct FanIn {
 enum Workspace {
     /// One pass: partial gradients of the features.
     OnePass { partial: Buffer },
-    /// Launch after launch: logit gradients and losses of a block.
-    Launches { dlogits: Buffer, label_loss: Buffer, by_stratum: Option<ByStratum> },
-}
-
-/// Scratch of the feature gradient of stratified rows.
-struct ByStratum {
-    /// [runs, D, columns]
-    partial: Buffer,
-    /// Runs of labels of a block, whatever the batch.
-    runs: usize,
+    /// Launch after launch: logit gradients and losses of a block, and what the gradient of stratified rows needs.
+    Launches { dlogits: Buffer, label_loss: Buffer, by_stratum: Option<StrataGradient> },
 }
 
 /// Most labels in a block on software Vulkan, whose loops end after 65,535 iterations and say nothing: a feature's
@@ -126,10 +118,6 @@ fn software_rows(fan_in: usize, features: usize) -> Result<usize> {
     }
     Ok((ITERATIONS * features / fan_in).max(1))
 }
-
-/// Most labels in a run of the feature gradient of stratified rows there: a run walks its labels twice, as rows of indices
-/// and one by one.
-const SOFTWARE_RUN_ROWS: usize = 20_000;
 
 impl FanIn {
     /// Allocates the layer and wires it: F different indices in each row, weights uniform within ± scale / √F.
@@ -202,19 +190,14 @@ impl FanIn {
                 "a classifier needs between 1 and 2^31 - 1 labels, not {labels}"
             )));
         }
-        let strata = precision.indices.strata(fan_in);
-        if let Indices::Stratified { features: cut } = precision.indices
-            && (cut != features || fan_in > features)
-        {
-            let message = format!("{fan_in} strata of {cut} features for a layer over {features} features");
-            return Err(Error::Usage(message));
-        }
+        strata::check(&options)?;
+        let free = precision.indices == Indices::Free;
         let columns = columns_of(options.max_batch);
         let mut row_words = precision.weight_words(fan_in).max(precision.indices.rows(fan_in).words());
         if options.rule.states() > 0 {
             row_words = row_words.max(precision.moment_words(fan_in));
         }
-        if !device.runs_fused() && strata.is_none() {
+        if !device.runs_fused() && free {
             // The inverted index has a word for a connection.
             row_words = row_words.max(fan_in);
         }
@@ -223,10 +206,8 @@ impl FanIn {
             rows = rows.min(WORKSPACE_BYTES / (columns * 4));
         }
         if device.kind() == DeviceKind::SoftwareGpu {
-            rows = rows.min(match strata {
-                None => software_rows(fan_in, features)?,
-                Some(_) => SOFTWARE_RUN_ROWS * fan_in_strata_gradient::runs(usize::MAX, features, columns),
-            });
+            let listed = software_rows(fan_in, features)?;
+            rows = rows.min(if free { listed } else { strata::software_rows(features, columns) });
         }
         if options.max_block_rows > 0 {
             rows = rows.min(options.max_block_rows);
@@ -249,17 +230,7 @@ impl FanIn {
             Workspace::Launches {
                 dlogits: device.allocate("logit gradients", (largest * columns * 4) as u64)?,
                 label_loss: device.allocate("label losses", (largest * 4) as u64)?,
-                by_stratum: match strata {
-                    None => None,
-                    Some(_) => {
-                        let runs = fan_in_strata_gradient::runs(largest, features, columns);
-                        let bytes = (runs * features * columns * 4) as u64;
-                        Some(ByStratum {
-                            partial: device.allocate("partial feature gradients", bytes)?,
-                            runs,
-                        })
-                    }
-                },
+                by_stratum: StrataGradient::allocate(device, &options, largest, columns)?,
             }
         };
         Ok(Self { options, blocks, workspace })
@@ -336,7 +307,7 @@ impl FanIn {
         block: &LabelBlock,
         step: &Step<'_>,
         [dlogits, label_loss]: [&Slice; 2],
-        by_stratum: Option<&ByStratum>,
+        by_stratum: Option<&StrataGradient>,
     ) {
         let (rule, shape) = (self.options.rule, block.with_batch(step.batch));
         let Step { loss, scale, rates, positives, x, dx, losses, .. } = *step;
@@ -359,10 +330,8 @@ impl FanIn {
                 [dlogits, &weights, &offsets, &connections, dx],
             ));
         }
-        if let Some(ByStratum { partial, runs }) = by_stratum {
-            let bindings = [dlogits, &weights, &indices, &partial.whole(), dx];
-            let launches = fan_in_strata_gradient::launches(shape, self.options.features, *runs, bindings);
-            launches.into_iter().for_each(|launch| recording.launch(launch));
+        if let Some(gradient) = by_stratum {
+            gradient.record(recording, shape, [dlogits, &weights, &indices, dx]);
         }
         let update = [x, dlogits, &indices, &weights, &first, &second];
         let rounding = Rounding::new(self.options.seed, step.step);

@@ -11,6 +11,7 @@ mod mixed;
 mod rank;
 mod rewire;
 mod select;
+mod strata;
 
 pub use crate::kernels::fan_in_dlogits::Loss;
 pub use block::LabelBlock;

@@ -78,11 +78,15 @@ pub fn table_len(features: usize) -> usize {
 }
 
 /// Builds `offsets` [D + 1] and `connections` [rows / group · F] of a block from its `indices`; `table` is scratch.
+///
+/// # Panics
+/// When rows are stored as offsets, which nothing inverts.
 pub fn launches(
     block: Block,
     features: usize,
     [indices, table, offsets, connections]: [&Slice; 4],
 ) -> [Launch; 4] {
+    assert_eq!(block.index_words(), index_words(block.fan_in), "indices of 16 bits");
     let count = block.index_rows() * block.fan_in;
     let chunks = count.div_ceil(CHUNK).clamp(1, max_chunks(features));
     let params = Params {
