@@ -2,7 +2,7 @@
 //! layer that is rewired while it trains (SPARTEX, NeurIPS 2024), in WGSL on any GPU or on the CPU.
 //!
 //! The program `regrow` is a thin shell over this library. The rooms, from the ground up: [`device`] (buffers,
-//! recordings, two engines), [`kernels`] (a launch and a CPU twin for each shader), [`data`], [`pretrained`],
+//! recordings, two engines, with the feature `cuda` a third), [`kernels`] (a launch and a CPU twin for each shader), [`data`], [`pretrained`],
 //! [`encoder`], [`classifier`], [`optimize`], [`evaluate`] and [`files`], then [`train`], [`report`] and [`mod@bench`], then [`cli`].
 //! `docs/architecture.md` draws the house.
 //!
@@ -55,6 +55,8 @@ pub mod bench;
 pub mod classifier;
 pub mod cli;
 pub mod config;
+#[cfg(feature = "cuda")]
+mod cuda;
 pub mod data;
 pub mod device;
 pub mod encoder;

@@ -24,7 +24,9 @@ impl DevicesArgs {
             let cpu = json!({
                 "device": "cpu", "name": cpu.name(), "kind": DeviceKind::Cpu, "memory_bytes": memory,
             });
-            return print(&json!({ "cpu": cpu, "adapters": adapters }).to_string());
+            let mut all = json!({ "cpu": cpu, "adapters": adapters });
+            add_cuda(&mut all);
+            return print(&all.to_string());
         }
         let memory = memory.map(|bytes| format!(", {} GiB memory", bytes >> 30)).unwrap_or_default();
         print(&format!("cpu  {}{memory}", cpu.name()))?;
@@ -36,9 +38,45 @@ impl DevicesArgs {
                 "no GPU adapter; software Vulkan for tests: apt-get install libvulkan1 mesa-vulkan-drivers",
             )?;
         }
+        print_cuda()?;
         let hardware = adapters.iter().find(|adapter| adapter.kind < DeviceKind::Cpu);
         print(&format!("--device auto takes {}", hardware.map_or("cpu", |adapter| &adapter.name)))
     }
+}
+
+/// The CUDA devices as a key of the object; without a driver, why there are none.
+#[cfg(feature = "cuda")]
+fn add_cuda(all: &mut serde_json::Value) {
+    all["cuda"] = match crate::device::list_cuda_devices() {
+        Ok(devices) => json!(devices),
+        Err(error) => json!({ "error": error.to_string() }),
+    };
+}
+
+#[cfg(not(feature = "cuda"))]
+fn add_cuda(_all: &mut serde_json::Value) {}
+
+#[cfg(feature = "cuda")]
+fn print_cuda() -> Result<()> {
+    let devices = match crate::device::list_cuda_devices() {
+        Ok(devices) => devices,
+        Err(error) => return print(&format!("no CUDA {error}")),
+    };
+    for cuda in &devices {
+        print(&format!(
+            "{}  {} (CUDA), compute capability {}, {} MiB memory; for the classifier alone",
+            cuda.device,
+            cuda.name,
+            cuda.capability,
+            cuda.memory_bytes >> 20
+        ))?;
+    }
+    if devices.is_empty() { print("no CUDA device") } else { Ok(()) }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn print_cuda() -> Result<()> {
+    Ok(())
 }
 
 fn describe(adapter: &AdapterSummary) -> Vec<String> {

@@ -72,7 +72,7 @@ enum Verb {
 /// Flags of every verb that computes.
 #[derive(Args, Clone, Debug)]
 struct DeviceArgs {
-    /// Where to run: cpu, an adapter's number or a part of its name (`regrow devices` lists them), or auto: a real
+    /// Where to run: cpu, cuda:NUMBER (in builds with CUDA, the classifier alone), an adapter's number or a part of its name (`regrow devices` lists them), or auto: a real
     /// GPU if there is one, else the CPU
     #[arg(long, default_value = "auto", value_name = "cpu|NAME|INDEX")]
     device: String,

@@ -19,6 +19,8 @@ pub(super) struct BufferInner {
 pub(super) enum Storage {
     Cpu(cpu::Words),
     Gpu(gpu::GpuBuffer),
+    #[cfg(feature = "cuda")]
+    Cuda(crate::cuda::CudaMemory),
     Planned,
 }
 
@@ -57,6 +59,21 @@ impl Buffer {
         Slice { buffer: self.clone(), offset, bytes }
     }
 
+    /// The memory, if it is CUDA's.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn cuda(&self) -> Option<&crate::cuda::CudaMemory> {
+        match &self.0.storage {
+            Storage::Cuda(memory) => Some(memory),
+            _ => None,
+        }
+    }
+
+    /// Whether both are the same memory.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     pub(super) fn check_range(&self, offset: u64, bytes: u64) {
         assert!(
             offset.is_multiple_of(4)
@@ -81,9 +98,9 @@ pub const SLICE_ALIGNMENT: u64 = 256;
 /// A range of a buffer.
 #[derive(Clone, Debug)]
 pub struct Slice {
-    pub(super) buffer: Buffer,
-    pub(super) offset: u64,
-    pub(super) bytes: u64,
+    pub(crate) buffer: Buffer,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Slice {

@@ -26,7 +26,7 @@ pub struct MemoryUse {
 }
 
 #[derive(Default)]
-pub(super) struct Ledger(Mutex<State>);
+pub(crate) struct Ledger(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -36,7 +36,7 @@ struct State {
 }
 
 impl Ledger {
-    pub(super) fn add(&self, name: &str, bytes: u64) {
+    pub(crate) fn add(&self, name: &str, bytes: u64) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.now += bytes;
         state.peak = state.peak.max(state.now);
@@ -45,7 +45,7 @@ impl Ledger {
         *sum += bytes;
     }
 
-    pub(super) fn remove(&self, name: &str, bytes: u64) {
+    pub(crate) fn remove(&self, name: &str, bytes: u64) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.now -= bytes;
         if let Some((count, sum)) = state.by_name.get_mut(name) {

@@ -1,7 +1,8 @@
-//! Floor 0: buffers, recordings and the two engines that run them.
+//! Floor 0: buffers, recordings and the engines that run them.
 //!
 //! A step is recorded once, as data ([`Recording`]): kernels with their typed arguments. The GPU engine encodes it
-//! for wgpu, the CPU engine runs each kernel's twin on threads. This room knows no mathematics.
+//! for wgpu, the CPU engine runs each kernel's twin on threads; with the feature `cuda` there is a third, `crate::cuda`.
+//! This room knows no mathematics.
 
 mod buffer;
 mod cpu;
@@ -14,13 +15,17 @@ pub mod shader;
 
 use std::sync::Arc;
 
+#[cfg(feature = "cuda")]
+pub use crate::cuda::{CudaSummary, list_cuda_devices};
 use crate::error::{Error, Result};
 pub use buffer::{Buffer, SLICE_ALIGNMENT, Slice};
 use buffer::{BufferInner, Storage};
 pub use gpu::adapters::{AdapterSummary, Cooperative, list_adapters};
-use ledger::Ledger;
+pub(crate) use ledger::Ledger;
 pub use ledger::{BufferUse, MemoryUse};
 pub use mapped::map_file;
+#[cfg(feature = "cuda")]
+pub(crate) use recording::ReadSlot;
 pub use recording::{
     Access, Command, Constants, Fused, Kernel, Launch, Recording, Ticket, TwinCall, words_of,
 };
@@ -34,7 +39,8 @@ pub struct DeviceOptions {
     pub immediates: bool,
     /// GPU: ask for cooperative matrices where the adapter lists them. Drivers are young; without, none is touched.
     pub cooperative: bool,
-    /// CPU: run the one-pass twin of fused groups. Without, each member's own twin runs.
+    /// CPU: run the one-pass twin of fused groups. Without, each member's own twin runs. CUDA: run the launches of a
+    /// step of the classifier as one where they can be.
     pub fused: bool,
     /// CPU: number of threads; 0 takes what the machine offers. Results do not depend on it.
     pub threads: usize,
@@ -81,6 +87,8 @@ pub struct Device {
 enum Engine {
     Cpu(cpu::CpuEngine),
     Gpu(Box<gpu::GpuEngine>),
+    #[cfg(feature = "cuda")]
+    Cuda(Box<crate::cuda::CudaEngine>),
     /// Counts buffers and runs nothing.
     Plan {
         max_buffer_bytes: u64,
@@ -89,14 +97,15 @@ enum Engine {
 }
 
 impl Device {
-    /// Opens the device that `wanted` names: `cpu`, an adapter's number in `regrow devices`, or a part of its
-    /// name. Without a name: a discrete GPU, an integrated one, another one, else the CPU; never software Vulkan.
+    /// Opens the device that `wanted` names: `cpu`, `cuda:NUMBER`, an adapter's number in `regrow devices`, or a part of
+    /// its name. Without a name: a discrete GPU, an integrated one, another one, else the CPU; never software Vulkan.
     ///
     /// # Errors
     /// [`crate::Error::Device`] when nothing matches (the message lists what there is) or the driver refuses.
     pub fn open(wanted: Option<&str>, options: DeviceOptions) -> Result<Self> {
         match wanted {
             Some(name) if name.eq_ignore_ascii_case("cpu") => Self::cpu(options),
+            Some(name) if is_cuda(name) => Self::cuda(name, options),
             Some(name) if !name.eq_ignore_ascii_case("auto") => Self::gpu(Some(name), options),
             _ => match gpu::adapters::best_hardware() {
                 Some(adapter) => {
@@ -125,6 +134,28 @@ impl Device {
     pub fn gpu(wanted: Option<&str>, options: DeviceOptions) -> Result<Self> {
         let adapter = gpu::adapters::find(wanted)?;
         Ok(Self::from_gpu(gpu::GpuEngine::new(&adapter, options)?))
+    }
+
+    /// Opens an NVIDIA GPU through CUDA, `cuda` or `cuda:NUMBER`. It runs the classifier; the encoder's kernels have no
+    /// CUDA form.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] when this build has no CUDA, there is no driver, it is too old, or there is no such GPU.
+    #[cfg(feature = "cuda")]
+    pub fn cuda(wanted: &str, options: DeviceOptions) -> Result<Self> {
+        let ledger = Arc::<Ledger>::default();
+        let engine = crate::cuda::CudaEngine::new(wanted, options, ledger.clone())?;
+        let name = engine.name().to_owned();
+        Ok(Self { engine: Engine::Cuda(Box::new(engine)), name, kind: DeviceKind::DiscreteGpu, ledger })
+    }
+
+    /// Without the feature `cuda` there is no such device.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`], always.
+    #[cfg(not(feature = "cuda"))]
+    pub fn cuda(_wanted: &str, _options: DeviceOptions) -> Result<Self> {
+        Err(Error::Device("this build has no CUDA: build with --features cuda".into()))
     }
 
     fn from_gpu(engine: gpu::GpuEngine) -> Self {
@@ -172,6 +203,8 @@ impl Device {
         match &self.engine {
             Engine::Cpu(engine) => engine.fused(),
             Engine::Gpu(_) => false,
+            #[cfg(feature = "cuda")]
+            Engine::Cuda(_) => false,
             Engine::Plan { fused, .. } => *fused,
         }
     }
@@ -181,6 +214,8 @@ impl Device {
     pub fn cooperative(&self) -> Option<Cooperative> {
         match &self.engine {
             Engine::Gpu(engine) => engine.cooperative(),
+            #[cfg(feature = "cuda")]
+            Engine::Cuda(_) => None,
             Engine::Cpu(_) | Engine::Plan { .. } => None,
         }
     }
@@ -191,6 +226,8 @@ impl Device {
         match &self.engine {
             Engine::Cpu(_) => CPU_BLOCK_BYTES,
             Engine::Gpu(engine) => engine.max_binding_bytes(),
+            #[cfg(feature = "cuda")]
+            Engine::Cuda(_) => CUDA_BLOCK_BYTES,
             Engine::Plan { max_buffer_bytes, .. } => *max_buffer_bytes,
         }
     }
@@ -204,6 +241,8 @@ impl Device {
         let storage = match &self.engine {
             Engine::Cpu(_) => Storage::Cpu(cpu::allocate(label, bytes)?),
             Engine::Gpu(engine) => Storage::Gpu(engine.allocate(label, bytes)?),
+            #[cfg(feature = "cuda")]
+            Engine::Cuda(engine) => Storage::Cuda(engine.allocate(label, bytes)?),
             Engine::Plan { .. } => Storage::Planned,
         };
         self.ledger.add(label, bytes);
@@ -237,6 +276,8 @@ impl Device {
         match (&self.engine, &buffer.0.storage) {
             (Engine::Cpu(_), Storage::Cpu(words)) => cpu::write(words, offset, data),
             (Engine::Gpu(engine), Storage::Gpu(target)) => engine.write(target, offset, data),
+            #[cfg(feature = "cuda")]
+            (Engine::Cuda(engine), Storage::Cuda(target)) => engine.write(target, offset, data),
             (Engine::Plan { .. }, Storage::Planned) => Ok(()),
             _ => Err(foreign(buffer)),
         }
@@ -250,6 +291,8 @@ impl Device {
         match &self.engine {
             Engine::Cpu(engine) => engine.run(recording),
             Engine::Gpu(engine) => engine.run(recording),
+            #[cfg(feature = "cuda")]
+            Engine::Cuda(engine) => engine.run(recording),
             Engine::Plan { .. } => {
                 recording.answer_with_zeros();
                 Ok(())
@@ -289,6 +332,8 @@ impl Device {
         match &self.engine {
             Engine::Cpu(_) | Engine::Plan { .. } => ticket.take_ready(),
             Engine::Gpu(engine) => engine.collect(ticket),
+            #[cfg(feature = "cuda")]
+            Engine::Cuda(engine) => engine.collect(ticket),
         }
     }
 
@@ -300,6 +345,8 @@ impl Device {
         match &self.engine {
             Engine::Cpu(_) | Engine::Plan { .. } => Ok(()),
             Engine::Gpu(engine) => engine.wait(),
+            #[cfg(feature = "cuda")]
+            Engine::Cuda(engine) => engine.wait(),
         }
     }
 }
@@ -321,6 +368,16 @@ pub fn quiet_drivers() {
 /// Blocks of label-sized tensors stay below this on the CPU too: a block is the unit of work there as well.
 const CPU_BLOCK_BYTES: u64 = 128 << 20;
 
-fn foreign(buffer: &Buffer) -> Error {
+/// Blocks on CUDA stay below this, so that places in them fit 32 bits.
+#[cfg(feature = "cuda")]
+const CUDA_BLOCK_BYTES: u64 = (2 << 30) - 256;
+
+/// Whether this names a CUDA device: `cuda`, or `cuda:` and a number.
+fn is_cuda(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name == "cuda" || name.starts_with("cuda:")
+}
+
+pub(crate) fn foreign(buffer: &Buffer) -> Error {
     Error::Device(format!("buffer `{}` belongs to another device", buffer.label()))
 }

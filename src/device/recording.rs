@@ -105,15 +105,18 @@ pub enum ReadSlot {
     Waiting,
     /// On its way from a GPU.
     InFlight(super::gpu::InFlight),
+    /// On its way from a GPU through CUDA.
+    #[cfg(feature = "cuda")]
+    Cuda(crate::cuda::InFlight),
     /// Here.
     Ready(Vec<u8>),
 }
 
 /// The claim on a readback; hand it to [`super::Device::collect`].
-pub struct Ticket(pub(super) Arc<Mutex<ReadSlot>>);
+pub struct Ticket(pub(crate) Arc<Mutex<ReadSlot>>);
 
 impl Ticket {
-    pub(super) fn take_ready(self) -> Result<Vec<u8>> {
+    pub(crate) fn take_ready(self) -> Result<Vec<u8>> {
         let slot = std::mem::take(&mut *self.0.lock().unwrap_or_else(|poison| poison.into_inner()));
         match slot {
             ReadSlot::Ready(bytes) => Ok(bytes),
@@ -125,7 +128,7 @@ impl Ticket {
 /// A list of commands, run in order.
 #[derive(Default)]
 pub struct Recording {
-    pub(super) commands: Vec<Command>,
+    pub(crate) commands: Vec<Command>,
 }
 
 impl Recording {

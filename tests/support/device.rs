@@ -11,14 +11,21 @@ const OPTIONS: DeviceOptions =
 /// A device of the process, opened when it is first asked for.
 struct Shared {
     name: &'static str,
-    on_gpu: bool,
+    on: Engine,
     options: DeviceOptions,
     device: OnceLock<Device>,
 }
 
+#[derive(Clone, Copy, PartialEq)]
+enum Engine {
+    Cpu,
+    Gpu,
+    Cuda,
+}
+
 impl Shared {
-    const fn new(name: &'static str, on_gpu: bool, options: DeviceOptions) -> Self {
-        Self { name, on_gpu, options, device: OnceLock::new() }
+    const fn new(name: &'static str, on: Engine, options: DeviceOptions) -> Self {
+        Self { name, on, options, device: OnceLock::new() }
     }
 
     fn device(&'static self) -> (&'static str, &'static Device) {
@@ -26,8 +33,11 @@ impl Shared {
         static OPENING: Mutex<()> = Mutex::new(());
         let open = || {
             let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
-            if !self.on_gpu {
+            if self.on == Engine::Cpu {
                 return Device::cpu(self.options).unwrap_or_else(|error| panic!("{error}"));
+            }
+            if self.on == Engine::Cuda {
+                return Device::cuda("cuda:0", self.options).unwrap_or_else(|error| panic!("{error}"));
             }
             Device::gpu(None, self.options).unwrap_or_else(|error| {
                 panic!("{error}\nThese tests compare shaders with their CPU twins on any adapter; software will do")
@@ -37,24 +47,37 @@ impl Shared {
     }
 }
 
-static CPU_UNFUSED: Shared = Shared::new("cpu unfused", false, DeviceOptions { fused: false, ..OPTIONS });
-static CPU_FUSED: Shared = Shared::new("cpu fused", false, OPTIONS);
-static GPU_CHECKED: Shared = Shared::new("gpu checked", true, DeviceOptions { checked: true, ..OPTIONS });
-static GPU_UNCHECKED: Shared = Shared::new("gpu unchecked", true, OPTIONS);
+static CPU_UNFUSED: Shared =
+    Shared::new("cpu unfused", Engine::Cpu, DeviceOptions { fused: false, ..OPTIONS });
+static CPU_FUSED: Shared = Shared::new("cpu fused", Engine::Cpu, OPTIONS);
+static GPU_CHECKED: Shared =
+    Shared::new("gpu checked", Engine::Gpu, DeviceOptions { checked: true, ..OPTIONS });
+static GPU_UNCHECKED: Shared = Shared::new("gpu unchecked", Engine::Gpu, OPTIONS);
 static GPU_UNIFORM: Shared = Shared::new(
     "gpu uniform parameters",
-    true,
+    Engine::Gpu,
     DeviceOptions { checked: true, immediates: false, ..OPTIONS },
 );
+static CUDA: Shared = Shared::new("cuda", Engine::Cuda, OPTIONS);
+static CUDA_UNFUSED: Shared =
+    Shared::new("cuda unfused", Engine::Cuda, DeviceOptions { fused: false, ..OPTIONS });
+
+/// Whether CUDA takes the place of wgpu, as `tests/cuda.sh` asks for.
+fn on_cuda() -> bool {
+    std::env::var_os("REGROW_TEST_CUDA").is_some()
+}
 
 /// The engines that everything must run on alike; the first, the unfused twins, is what the others are compared with.
 pub fn engines() -> [(&'static str, &'static Device); 4] {
+    if on_cuda() {
+        return [&CPU_UNFUSED, &CPU_FUSED, &CUDA_UNFUSED, &CUDA].map(Shared::device);
+    }
     [&CPU_UNFUSED, &CPU_FUSED, &GPU_CHECKED, &GPU_UNCHECKED].map(Shared::device)
 }
 
 /// A GPU that gets its launch parameters in a uniform buffer.
 pub fn gpu_uniform() -> (&'static str, &'static Device) {
-    GPU_UNIFORM.device()
+    if on_cuda() { CUDA.device() } else { GPU_UNIFORM.device() }
 }
 
 /// A NaN that no kernel writes.

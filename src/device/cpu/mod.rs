@@ -148,7 +148,7 @@ fn run_launch(launch: &Launch) -> Result<()> {
 fn words(buffer: &Buffer) -> Result<&Words> {
     match &buffer.0.storage {
         Storage::Cpu(words) => Ok(words),
-        Storage::Gpu(_) | Storage::Planned => Err(foreign(buffer)),
+        _ => Err(foreign(buffer)),
     }
 }
 

@@ -306,7 +306,7 @@ fn gpu_buffer(buffer: &Buffer) -> Result<&wgpu::Buffer> {
 fn handle(buffer: &Buffer) -> Result<&GpuBuffer> {
     match &buffer.0.storage {
         Storage::Gpu(inner) => Ok(inner),
-        Storage::Cpu(_) | Storage::Planned => Err(foreign(buffer)),
+        _ => Err(foreign(buffer)),
     }
 }
 

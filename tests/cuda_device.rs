@@ -1,0 +1,154 @@
+//! What happens when there is no CUDA device, or a bad one. Those tests that need a driver run on the stand-in that
+//! `tests/cuda.sh` builds.
+
+use std::process::{Command, Output};
+
+/// `regrow ARGUMENTS` with variables in its environment, without what the tests themselves were started with.
+fn regrow(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_regrow"));
+    command.args(arguments).env_remove("LD_LIBRARY_PATH").envs(variables.iter().copied());
+    command.output().unwrap()
+}
+
+/// The one line on standard error of a call that fails because of the device.
+fn refusal(output: &Output) -> String {
+    let text = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert_eq!(text.trim_end().lines().count(), 1, "{text}");
+    text
+}
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_build_without_cuda_says_so() {
+    for device in ["cuda", "cuda:0", "CUDA:1"] {
+        let text = refusal(&regrow(&["bench", "--device", device], &[]));
+        assert!(text.contains("this build has no CUDA: build with --features cuda"), "{text}");
+    }
+}
+
+#[cfg(feature = "cuda")]
+mod with_cuda {
+    use regrow::device::{Device, DeviceOptions, Recording};
+    use regrow::kernels::fan_in_dlogits::Block;
+    use regrow::kernels::rewire_histogram::{self, Digit};
+
+    use super::{Command, refusal, regrow};
+
+    /// The folder of the stand-in, where the tests run on it.
+    fn stand_in() -> Option<String> {
+        let folder = std::env::var("REGROW_CUDA_STAND_IN").ok()?;
+        assert!(std::path::Path::new(&folder).join("libcuda.so").is_file(), "run tests/cuda/build.sh");
+        Some(folder)
+    }
+
+    /// What `--device DEVICE` is answered on a stand-in with these properties.
+    fn refused(device: &str, properties: &[(&str, &str)]) -> Option<String> {
+        let folder = stand_in()?;
+        let variables = [&[("LD_LIBRARY_PATH", folder.as_str())], properties].concat();
+        Some(refusal(&regrow(&["bench", "--device", device], &variables)))
+    }
+
+    #[test]
+    fn a_machine_without_a_driver_is_told_what_to_install() {
+        if std::path::Path::new("/proc/driver/nvidia").exists() {
+            return;
+        }
+        let text = refusal(&regrow(&["bench", "--device", "cuda:0"], &[]));
+        assert!(text.contains("no CUDA driver was found") && text.contains("530"), "{text}");
+        let devices = regrow(&["devices"], &[]);
+        assert!(devices.status.success());
+        let text = String::from_utf8(devices.stdout).unwrap();
+        assert!(text.contains("no CUDA device: no CUDA driver was found"), "{text}");
+    }
+
+    #[test]
+    fn a_name_must_be_a_number() {
+        let text = refusal(&regrow(&["bench", "--device", "cuda:first"], &[]));
+        assert!(text.contains("`cuda:first` names no CUDA device; write cuda:0"), "{text}");
+    }
+
+    #[test]
+    fn a_driver_can_be_too_old() {
+        let Some(text) = refused("cuda:0", &[("REGROW_HOST_VERSION", "11080")]) else { return };
+        assert!(text.contains("it knows CUDA 11.8, regrow needs 12.1"), "{text}");
+    }
+
+    #[test]
+    fn a_number_that_is_not_there_lists_those_that_are() {
+        let Some(text) = refused("cuda:2", &[("REGROW_HOST_DEVICES", "2")]) else { return };
+        let there = "there is no cuda:2; CUDA devices: cuda:0 = CUDA kernels on the host, cuda:1 = ";
+        assert!(text.contains(there), "{text}");
+        let Some(text) = refused("cuda", &[("REGROW_HOST_DEVICES", "0")]) else { return };
+        assert!(text.contains("there is no cuda:0; CUDA devices: none"), "{text}");
+    }
+
+    #[test]
+    fn devices_are_listed() {
+        let Some(folder) = stand_in() else { return };
+        let variables = [("LD_LIBRARY_PATH", folder.as_str()), ("REGROW_HOST_MEMORY", "2048")];
+        let output = regrow(&["devices", "--json"], &variables);
+        let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let wanted = serde_json::json!([{
+            "device": "cuda:0", "name": "CUDA kernels on the host", "capability": "8.0", "memory_bytes": 2048_u64 << 20,
+        }]);
+        assert_eq!(all["cuda"], wanted);
+    }
+
+    #[test]
+    fn a_kernel_without_a_cuda_form_is_named() {
+        let Some(text) = refused("cuda:0", &[]) else { return };
+        assert!(text.contains("has no CUDA form; set classifier.device = \"cuda:0\""), "{text}");
+    }
+
+    /// Runs the test of this name once more in a process with a variable; false: it is that process, or nowhere to run.
+    fn runs_again(test: &str, variable: (&str, &str)) -> bool {
+        let Some(folder) = stand_in() else { return true };
+        if std::env::var_os(variable.0).is_some() {
+            return false;
+        }
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", test]).env("LD_LIBRARY_PATH", folder).env(variable.0, variable.1);
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+        true
+    }
+
+    #[test]
+    fn memory_that_is_not_there_is_told() {
+        if runs_again("with_cuda::memory_that_is_not_there_is_told", ("REGROW_HOST_MEMORY", "8")) {
+            return;
+        }
+        let device = Device::open(Some("cuda:0"), DeviceOptions::default()).unwrap();
+        let first = device.allocate("the first", 5 << 20).unwrap();
+        let text = device.allocate("the second", 5 << 20).unwrap_err().to_string();
+        assert!(text.contains("no room for `the second` (5 MiB)"), "{text}");
+        assert!(text.contains("of whose 8 MiB 3 are free"), "{text}");
+        drop(first);
+        let second = device.allocate("the second", 5 << 20).unwrap();
+        assert_eq!(device.memory().bytes, second.bytes());
+    }
+
+    #[test]
+    fn a_lost_device_is_told_with_what_to_do() {
+        if runs_again("with_cuda::a_lost_device_is_told_with_what_to_do", ("REGROW_HOST_LOST", "2")) {
+            return;
+        }
+        let device = Device::open(Some("cuda:0"), DeviceOptions::default()).unwrap();
+        let [weights, counts] = [64, 1024].map(|bytes| device.allocate("numbers", bytes).unwrap());
+        let block =
+            Block { rows: 4, first_label: 0, fan_in: 4, group: 1, batch: 1, precision: Default::default() };
+        let digit = Digit { shift: 24, prefix: 0, equal_score: None };
+        let step = || {
+            let mut recording = Recording::new();
+            recording.launch(rewire_histogram::launch(block, digit, &weights.whole(), &counts.whole()));
+            device.submit(recording)
+        };
+        step().unwrap();
+        device.wait().unwrap();
+        let lost = step().and_then(|()| device.wait()).unwrap_err().to_string();
+        assert!(lost.contains("the GPU was lost while") && lost.contains("--resume"), "{lost}");
+        assert!(device.read(&counts, 0, 16).is_err());
+    }
+}
