@@ -29,8 +29,10 @@ fn a_build_without_cuda_says_so() {
 
 #[cfg(feature = "cuda")]
 mod with_cuda {
+    use regrow::classifier::{FanIn, FanInOptions, Loss, Positives, Step, StepScale};
     use regrow::device::{Device, DeviceOptions, Recording};
     use regrow::kernels::fan_in_dlogits::Block;
+    use regrow::kernels::optimizer::Rule;
     use regrow::kernels::rewire_histogram::{self, Digit};
 
     use super::{Command, refusal, regrow};
@@ -99,6 +101,54 @@ mod with_cuda {
     fn a_kernel_without_a_cuda_form_is_named() {
         let Some(text) = refused("cuda:0", &[]) else { return };
         assert!(text.contains("has no CUDA form; set classifier.device = \"cuda:0\""), "{text}");
+    }
+
+    /// The copy of the weights that a step in one walk needs stands in the ledger; launch after launch needs none.
+    #[test]
+    fn a_step_is_one_walk_over_the_weights() {
+        if stand_in().is_none() {
+            return;
+        }
+        for (group, fused, copies) in [(1, true, 1), (16, true, 1), (1, false, 0)] {
+            let device = Device::cuda("cuda", DeviceOptions { fused, ..DeviceOptions::default() }).unwrap();
+            let options = FanInOptions {
+                labels: 40,
+                features: 20,
+                fan_in: 16,
+                group,
+                max_batch: 3,
+                rule: Rule::AdamW,
+                precision: Default::default(),
+                train_bias: true,
+                init_scale: 1.0,
+                bias_init: 0.0,
+                seed: 1,
+                max_block_rows: 0,
+            };
+            let layer = FanIn::new(&device, options).unwrap();
+            let [x, dx] = [(); 2].map(|()| device.allocate("features", 20 * 16 * 4).unwrap().whole());
+            let [losses, pairs] = [(); 2].map(|()| device.allocate("pairs", 16).unwrap().whole());
+            let mut recording = Recording::new();
+            layer.record_step(
+                &mut recording,
+                &Step {
+                    batch: 3,
+                    loss: Loss::Bce,
+                    scale: StepScale { gradient: 1.0, loss: 1.0, place: 0 },
+                    step: 0,
+                    rates: Default::default(),
+                    positives: &Positives { count: 0, pairs },
+                    x: &x,
+                    dx: &dx,
+                    losses: &losses,
+                },
+            );
+            device.submit(recording).unwrap();
+            device.wait().unwrap();
+            let buffers = device.memory().buffers;
+            let kept = buffers.iter().filter(|buffer| buffer.name == "classifier weights before the step");
+            assert_eq!(kept.map(|buffer| buffer.bytes).collect::<Vec<_>>(), vec![40 * 16 * 4; copies]);
+        }
     }
 
     /// Runs the test of this name once more in a process with a variable; false: it is that process, or nowhere to run.

@@ -113,6 +113,10 @@ fn layers() -> Vec<Layer> {
         (block(139, 32, 17, 16, 50), 40),
         (block(75, 0, 33, 32, 7), 35),
         (block(300, 64, 5, 64, 20), 11),
+        // Groups and fan-ins of matrix units: partial groups, partial tiles of samples, more than one of either.
+        (block(139, 32, 16, 16, 50), 40),
+        (block(75, 0, 48, 32, 7), 60),
+        (block(150, 64, 32, 64, 40), 50),
         // A batch of more than one tile.
         (block(21, 8, 9, 8, 300), 12),
     ]);

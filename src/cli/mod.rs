@@ -72,8 +72,8 @@ enum Verb {
 /// Flags of every verb that computes.
 #[derive(Args, Clone, Debug)]
 struct DeviceArgs {
-    /// Where to run: cpu, cuda:NUMBER (in builds with CUDA, the classifier alone), an adapter's number or a part of its name (`regrow devices` lists them), or auto: a real
-    /// GPU if there is one, else the CPU
+    /// Where to run: cpu, an adapter's number or a part of its name (`regrow devices` lists them), cuda:NUMBER in builds
+    /// with CUDA (the classifier alone), or auto: a real GPU if there is one, else the CPU
     #[arg(long, default_value = "auto", value_name = "cpu|NAME|INDEX")]
     device: String,
     /// CPU threads; 0: all. Results do not depend on it

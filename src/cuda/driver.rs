@@ -315,9 +315,9 @@ impl Pinned {
 
     /// Whether no copy is on its way.
     pub(super) fn is_free(&mut self) -> bool {
-        // SAFETY: the event lives as long as this.
-        if self.in_use && unsafe { result::event::query(self.done) }.is_ok() {
-            self.in_use = false;
+        if self.in_use && self.context.bind().is_ok() {
+            // SAFETY: the event lives as long as this.
+            self.in_use = unsafe { result::event::query(self.done) }.is_err();
         }
         !self.in_use
     }

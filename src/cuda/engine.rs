@@ -44,7 +44,7 @@ struct State {
 impl CudaEngine {
     /// Opens `cuda` or `cuda:NUMBER`. `ledger` counts what the engine takes for itself.
     pub(crate) fn new(wanted: &str, options: DeviceOptions, ledger: Arc<Ledger>) -> Result<Self> {
-        let (_, card, driver) = super::find(wanted)?;
+        let (card, driver) = super::find(wanted)?;
         let context = Context::open(&card)?;
         let compiled = Compiled::new(&context, card.capability, driver)?;
         let [major, minor] = card.capability;
@@ -181,12 +181,13 @@ impl CudaEngine {
     fn launch_step(&self, state: &mut State, step: &Step<'_>) -> Result<()> {
         let bytes = step.weight_bytes();
         let kept = self.kept(state, bytes)?;
-        let function = self.compiled.function(sweep::NAME)?;
+        let (name, shape) = step.kernel();
+        let function = self.compiled.function(name)?;
         let mut bindings = step.bindings().into_iter().map(address).collect::<Result<Vec<u64>>>()?;
         bindings.push(kept);
-        let (shape, params, constants) = (step.shape(), step.params(), step.constants());
+        let (params, constants) = (step.params(), step.constants());
         let queued = self.context.launch(function, shape, &params, &constants, &bindings);
-        queued.map_err(|error| fault(&format!("running {}", sweep::NAME), error))?;
+        queued.map_err(|error| fault(&format!("running {name}"), error))?;
         self.launch(step.loss_sum, &addresses(&step.loss_sum.bindings)?)?;
         let mut bindings = addresses(&step.feature_gradient.bindings)?;
         bindings[sweep::FEATURE_GRADIENT_WEIGHTS] = kept;

@@ -34,6 +34,9 @@ pub(super) const FORMS: &[Form] = &[
     form("inverted_index_scatter", &[]),
     form("loss_sum", &[]),
     form("optimizer_step", &["OPTIMIZER", "MOMENTS"]),
+    form("probe_copy", &[]),
+    form("probe_fma", &[]),
+    Form { name: "probe_gather", constants: &[], shape: four_threads_a_lane },
     form("rewire_gradient", &[]),
     form("rewire_histogram", &["BY_POSITION", "WEIGHTS"]),
     form("rewire_mask", &["MODE", "WEIGHTS"]),
@@ -43,7 +46,7 @@ pub(super) const FORMS: &[Form] = &[
 
 /// The names of all functions: the forms, and what stands for several launches.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    FORMS.iter().map(|form| form.name).chain([super::sweep::NAME])
+    FORMS.iter().map(|form| form.name).chain(super::sweep::NAMES)
 }
 
 /// The form of a kernel.
@@ -82,6 +85,12 @@ pub(super) fn constant(launch: &Launch, name: &str) -> Option<u32> {
 fn as_recorded(launch: &Launch) -> Shape {
     let threads = SIZES[..2].iter().find_map(|name| constant(launch, name)).unwrap_or(1);
     Shape { blocks: launch.workgroups, threads, shared_bytes: 0 }
+}
+
+/// Four threads for an invocation.
+fn four_threads_a_lane(launch: &Launch) -> Shape {
+    let shape = as_recorded(launch);
+    Shape { blocks: 4 * shape.blocks, ..shape }
 }
 
 /// COLUMNS times ROWS threads.

@@ -2,8 +2,9 @@
 //! another device. `driver.rs` is the only file that calls the driver.
 //!
 //! Every kernel of the classifier has a CUDA form of the same name, with the same bindings and the same parameters, in
-//! `src/cuda/kernels/*.cu`; the constants that select a variant of a shader are arguments here. Beside them stands
-//! `fan_in_sweep`, which does in one walk over the weights what three launches of a step do one after the other.
+//! `src/cuda/kernels/*.cu`; the constants that select a variant of a shader are arguments here. Beside them stand
+//! `fan_in_sweep` and, for groups on matrix units, `fan_in_group_sweep`, which do in one walk over the weights what three
+//! launches of a step do one after the other.
 
 mod compiled;
 #[expect(unsafe_code, reason = "the driver's interface is one of raw pointers; this file makes it safe")]
@@ -53,7 +54,7 @@ pub fn list_cuda_devices() -> Result<Vec<CudaSummary>> {
 }
 
 /// The card that `wanted` names, `cuda` or `cuda:NUMBER`, and the version of the driver.
-fn find(wanted: &str) -> Result<(usize, Card, i32)> {
+fn find(wanted: &str) -> Result<(Card, i32)> {
     let number = match wanted.to_ascii_lowercase().strip_prefix("cuda") {
         Some("") => Some(0),
         Some(rest) => rest.strip_prefix(':').and_then(|number| number.parse::<usize>().ok()),
@@ -69,5 +70,5 @@ fn find(wanted: &str) -> Result<(usize, Card, i32)> {
         let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         return Err(Error::Device(format!("there is no cuda:{number}; CUDA devices: {there}")));
     }
-    Ok((number, cards.swap_remove(number), version))
+    Ok((cards.swap_remove(number), version))
 }

@@ -17,12 +17,15 @@ const FILES: &[(&str, &str)] = &[
     ("shared/rewire_row.cuh", include_str!("kernels/shared/rewire_row.cuh")),
     ("shared/score.cuh", include_str!("kernels/shared/score.cuh")),
     ("shared/stored_row.cuh", include_str!("kernels/shared/stored_row.cuh")),
+    ("shared/step_row.cuh", include_str!("kernels/shared/step_row.cuh")),
+    ("shared/tensor.cuh", include_str!("kernels/shared/tensor.cuh")),
     ("fan_in_dlogits.cu", include_str!("kernels/fan_in_dlogits.cu")),
     ("loss_sum.cu", include_str!("kernels/loss_sum.cu")),
     ("fan_in_feature_gradient.cu", include_str!("kernels/fan_in_feature_gradient.cu")),
     ("fan_in_update.cu", include_str!("kernels/fan_in_update.cu")),
     ("bias_update.cu", include_str!("kernels/bias_update.cu")),
     ("fan_in_sweep.cu", include_str!("kernels/fan_in_sweep.cu")),
+    ("fan_in_group_sweep.cu", include_str!("kernels/fan_in_group_sweep.cu")),
     ("inverted_index.cu", include_str!("kernels/inverted_index.cu")),
     ("rewire_mask.cu", include_str!("kernels/rewire_mask.cu")),
     ("rewire_histogram.cu", include_str!("kernels/rewire_histogram.cu")),
@@ -32,6 +35,7 @@ const FILES: &[(&str, &str)] = &[
     ("top_k_merge.cu", include_str!("kernels/top_k_merge.cu")),
     ("column_sum.cu", include_str!("kernels/column_sum.cu")),
     ("optimizer_step.cu", include_str!("kernels/optimizer_step.cu")),
+    ("probes.cu", include_str!("kernels/probes.cu")),
 ];
 
 /// The whole text, complete by itself: what NVRTC compiles.

@@ -8,11 +8,23 @@ use super::driver::Shape;
 use super::kernels::constant;
 use crate::device::{Launch, Slice};
 
-/// Of the kernel.
-pub(super) const NAME: &str = "fan_in_sweep";
+/// The kernels: for labels each by itself, and for groups of labels on matrix units.
+pub(super) const NAMES: [&str; 2] = ["fan_in_sweep", "fan_in_group_sweep"];
 
-/// Warps of a block; each takes a label.
+/// Warps of a block of the first; each takes a label.
 const WARPS: u32 = 4;
+
+/// Warps of a block of the second, which takes a group.
+const GROUP_WARPS: u32 = 8;
+
+/// Groups that matrix units are used for.
+const GROUPS: [u32; 3] = [16, 32, 64];
+
+/// Connections of all labels of a group at most: their gradients lie in the registers of a block.
+const MOST_GROUP_CONNECTIONS: u32 = 8192;
+
+/// Shared memory that every device gives without being asked.
+const MOST_SHARED_BYTES: u32 = 48 << 10;
 
 /// Most connections of a label: its weights and indices lie in shared memory, 8 bytes a connection, 48 KiB a block.
 const MOST_FAN_IN: u32 = 1024;
@@ -20,6 +32,7 @@ const MOST_FAN_IN: u32 = 1024;
 /// Places in the parameters of `fan_in_dlogits`, which begin with the rows.
 const FAN_IN: usize = 2;
 const WEIGHT_WORDS: usize = 4;
+const GROUP: usize = 5;
 const BATCH: usize = 6;
 const POSITIVES: usize = 8;
 const SCALE: usize = 9;
@@ -29,7 +42,7 @@ const DECAY: usize = 1;
 const KEEP: usize = 2;
 const RATES: usize = 12;
 
-/// The launches of a step that [`NAME`] stands for, and those that stay.
+/// The launches of a step that one of [`NAMES`] stands for, and those that stay.
 pub(super) struct Step<'a> {
     dlogits: &'a Launch,
     update: &'a Launch,
@@ -86,16 +99,19 @@ impl<'a> Step<'a> {
         4 * u64::from(self.dlogits.params[0]) * u64::from(self.dlogits.params[WEIGHT_WORDS])
     }
 
-    /// How [`NAME`] is spread out.
-    pub(super) fn shape(&self) -> Shape {
-        Shape {
-            blocks: self.dlogits.params[0].div_ceil(WARPS),
-            threads: 32 * WARPS,
-            shared_bytes: 8 * WARPS * self.dlogits.params[FAN_IN],
+    /// The kernel for the step's sizes and how it is spread out.
+    pub(super) fn kernel(&self) -> (&'static str, Shape) {
+        let [rows, fan_in, group] = [0, FAN_IN, GROUP].map(|place| self.dlogits.params[place]);
+        if let Some(shared_bytes) = group_shared_bytes(group, fan_in) {
+            let shape = Shape { blocks: rows.div_ceil(group), threads: 32 * GROUP_WARPS, shared_bytes };
+            return (NAMES[1], shape);
         }
+        let shape =
+            Shape { blocks: rows.div_ceil(WARPS), threads: 32 * WARPS, shared_bytes: 8 * WARPS * fan_in };
+        (NAMES[0], shape)
     }
 
-    /// The parameters of `fan_in_update`, then batch, positives, scale, and whether the bias is trained.
+    /// The parameters of the kernel: those of `fan_in_update`, then batch, positives, scale, and whether the bias is trained.
     pub(super) fn params(&self) -> Vec<u32> {
         let more = [BATCH, POSITIVES, SCALE].map(|place| self.dlogits.params[place]);
         [self.update.params.as_slice(), &more, &[u32::from(self.bias.is_some())]].concat()
@@ -121,6 +137,32 @@ impl<'a> Step<'a> {
     }
 }
 
+/// Shared memory of a block of `fan_in_group_sweep`, where it can take groups of this size: see `GroupMemory` there.
+fn group_shared_bytes(group: u32, fan_in: u32) -> Option<u32> {
+    const PAD: u32 = 4;
+    const TILE: u32 = 32 + PAD;
+    let fits = GROUPS.contains(&group)
+        && fan_in.is_multiple_of(16)
+        && group.saturating_mul(fan_in) <= MOST_GROUP_CONNECTIONS;
+    let numbers = group * (fan_in + PAD) + fan_in * TILE + group * TILE + 9 * group;
+    (fits && 4 * numbers <= MOST_SHARED_BYTES).then_some(4 * numbers)
+}
+
 fn is_same(a: &Slice, b: &Slice) -> bool {
     a.buffer.is(&b.buffer) && a.offset == b.offset && a.bytes == b.bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matrix_units_take_whole_groups_that_fit() {
+        // 32 labels of 64 connections: weights 32 · 68, features 64 · 36, gradients 32 · 36, the rest 9 · 32 numbers.
+        assert_eq!(group_shared_bytes(32, 64), Some(4 * (2176 + 2304 + 1152 + 288)));
+        for (group, fan_in) in [(1, 16), (8, 16), (24, 16), (16, 17), (64, 256), (64, 112), (16, 1024)] {
+            assert_eq!(group_shared_bytes(group, fan_in), None, "{group} labels, {fan_in} connections");
+        }
+        assert!(group_shared_bytes(64, 64).is_some() && group_shared_bytes(16, 128).is_some());
+    }
 }

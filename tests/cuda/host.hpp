@@ -11,6 +11,7 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <tuple>
 #include <ucontext.h>
 #include <utility>
 #include <vector>
@@ -22,10 +23,12 @@
 
 struct uint2 { unsigned x, y; };
 struct uint3 { unsigned x, y, z; };
+struct alignas(8) float2 { float x, y; };
 struct alignas(16) uint4 { unsigned x, y, z, w; };
 struct alignas(16) float4 { float x, y, z, w; };
 
 static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+static inline float2 make_float2(float x, float y) { return {x, y}; }
 static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
 namespace host {
@@ -43,8 +46,10 @@ struct Fiber {
     jmp_buf place;
     std::unique_ptr<char[]> stack;
     uint3 thread;
-    bool begun, ended;
+    bool begun = false, ended;
     unsigned exchanges;
+    // Copies that were begun: to, from, bytes.
+    std::vector<std::tuple<void*, const void*, size_t>> copies;
 };
 
 // Lanes that meet: all of a warp, or all threads of a block.
@@ -55,7 +60,7 @@ struct Meeting {
 struct Warp {
     Meeting meeting;
     // What lanes give away, twice: who is ahead writes the other.
-    unsigned given[2][WARP];
+    unsigned given[2][WARP][6];
 };
 
 struct Block {
@@ -95,23 +100,34 @@ inline void meet(Meeting& meeting) {
 inline unsigned lane() { return block.current % WARP; }
 inline Warp& warp() { return block.warps[block.current / WARP]; }
 
-template <class T> T exchange(unsigned mask, T value, unsigned from) {
-    static_assert(sizeof(T) == 4);
+// What every lane of the warp gives: up to six words each.
+inline unsigned (*gather(unsigned mask, const void* words, size_t count))[6] {
     if (mask != 0xffffffffu || warp().meeting.members != WARP) {
         fail("lanes of a part of a warp exchange values");
     }
     unsigned turn = self().exchanges++ % 2;
-    std::memcpy(&warp().given[turn][lane()], &value, 4);
+    std::memcpy(warp().given[turn][lane()], words, 4 * count);
     meet(warp().meeting);
-    std::memcpy(&value, &warp().given[turn][from % WARP], 4);
+    return warp().given[turn];
+}
+
+template <class T> T exchange(unsigned mask, T value, unsigned from) {
+    static_assert(sizeof(T) == 4);
+    std::memcpy(&value, gather(mask, &value, 1)[from % WARP], 4);
     return value;
 }
 
+// A fiber serves a thread of one block after the other.
 inline void run_fiber() {
-    block.body();
-    self().ended = true;
-    block.progress++;
-    _longjmp(block.scheduler, 1);
+    while (true) {
+        block.body();
+        if (!self().copies.empty()) {
+            fail("a thread ends before its copies have come");
+        }
+        self().ended = true;
+        block.progress++;
+        yield();
+    }
 }
 
 inline void resume(unsigned number) {
@@ -124,6 +140,11 @@ inline void resume(unsigned number) {
         _longjmp(fiber.place, 1);
     }
     fiber.begun = true;
+    getcontext(&fiber.start);
+    fiber.start.uc_stack.ss_sp = fiber.stack.get();
+    fiber.start.uc_stack.ss_size = STACK;
+    fiber.start.uc_link = nullptr;
+    makecontext(&fiber.start, run_fiber, 0);
     setcontext(&fiber.start);
 }
 
@@ -132,14 +153,9 @@ inline void run_block(bool backwards) {
     unsigned threads = block.size.x;
     for (unsigned i = 0; i < threads; i++) {
         Fiber& fiber = block.fibers[i];
-        fiber.begun = fiber.ended = false;
+        fiber.ended = false;
         fiber.exchanges = 0;
         fiber.thread = {i, 0, 0};
-        getcontext(&fiber.start);
-        fiber.start.uc_stack.ss_sp = fiber.stack.get();
-        fiber.start.uc_stack.ss_size = STACK;
-        fiber.start.uc_link = nullptr;
-        makecontext(&fiber.start, run_fiber, 0);
     }
     for (Warp& warp : block.warps) {
         unsigned first = WARP * unsigned(&warp - block.warps.data());
@@ -197,6 +213,7 @@ template <class... A> void call(void (*kernel)(A...), const std::vector<std::vec
 
 } // namespace host
 
+#define ON_HOST
 #define threadIdx (host::self().thread)
 #define blockIdx (host::block.index)
 #define blockDim (host::block.size)
@@ -230,4 +247,45 @@ static inline unsigned __float_as_uint(float value) {
     unsigned bits;
     std::memcpy(&bits, &value, 4);
     return bits;
+}
+
+// The matrix units and the copies of shared/tensor.cuh, where the places of a matrix's numbers are explained.
+
+static inline unsigned pack_bf16(float low, float high) {
+    auto nearest = [](float number) {
+        unsigned bits = __float_as_uint(number);
+        return std::isnan(number) ? 0x7fffu : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    };
+    return nearest(low) | nearest(high) << 16;
+}
+
+static inline void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+    unsigned mine[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
+    unsigned(*all)[6] = host::gather(0xffffffffu, mine, 6);
+    auto number = [&](unsigned lane, unsigned word, unsigned half) {
+        return __uint_as_float(half == 1 ? all[lane][word] & 0xffff0000u : all[lane][word] << 16);
+    };
+    unsigned lane = host::lane();
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+        for (unsigned k = 0; k < 16; k++) {
+            float left = number(row % 8 * 4 + k % 8 / 2, row / 8 + k / 8 * 2, k % 2);
+            float right = number(column * 4 + k % 8 / 2, 4 + k / 8, k % 2);
+            c[i] += left * right;
+        }
+    }
+}
+
+static inline void begin_copy(float* shared, const float4* from) {
+    if (size_t(shared) % 16 != 0 || size_t(from) % 16 != 0) {
+        host::fail("a copy does not begin at a multiple of 16 bytes");
+    }
+    host::self().copies.emplace_back(shared, from, 16);
+}
+
+static inline void wait_for_copies() {
+    for (auto [to, from, bytes] : host::self().copies) {
+        std::memcpy(to, from, bytes);
+    }
+    host::self().copies.clear();
 }
