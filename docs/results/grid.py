@@ -43,7 +43,7 @@ def rows():
         yield f"bottleneck {f}", ["classifier.head=bottleneck"] + fan_in(f), thrice if f == 32 else once
         yield f"fan-in {f}", fan_in(f), thrice if f == 32 else once
         yield f"fan-in {f}, no rewiring", fan_in(f) + OFF, once
-        yield f"fan-in {f} + auxiliary", fan_in(f) + AUXILIARY, once
+        yield f"fan-in {f} + auxiliary", fan_in(f) + AUXILIARY, thrice if f == 32 else once
         yield f"fan-in {f} + intermediate", fan_in(f) + INTERMEDIATE, thrice if f == 32 else once
         yield f"fan-in {f} + both", fan_in(f) + AUXILIARY + INTERMEDIATE, once
     for f in (64, 128):
@@ -65,6 +65,19 @@ def rows():
         yield f"fan-in 128 + intermediate, no rewiring, rate {rate}", fan_in(128) + INTERMEDIATE + OFF + faster, once
         yield f"fan-in 32 + intermediate, no rewiring, rate {rate}", fan_in(32) + INTERMEDIATE + OFF + faster, once
     yield "fan-in 128 + both, no rewiring", fan_in(128) + AUXILIARY + INTERMEDIATE + OFF, once
+    for activation in ("none", "gelu"):
+        other = INTERMEDIATE + [f"intermediate.activation={activation}"] + OFF
+        yield f"fan-in 128 + intermediate, no rewiring, {activation}", fan_in(128) + other, once
+    # HASTE: groups of labels, and dense rows for the most frequent ones in place of the auxiliary objective.
+    for how in ("text", "frequency", "random"):
+        groups = fan_in(64) + ["classifier.group=16", f"classifier.grouping={how}"]
+        yield f"fan-in 64, groups of 16 by {how}", groups, thrice
+    for group in (32, 64):
+        yield f"fan-in 64, groups of {group} by text", fan_in(64) + [f"classifier.group={group}", "classifier.grouping=text"], once
+    yield "fan-in 64, stratified", fan_in(64) + ["classifier.pattern=stratified"], once
+    head = fan_in(32) + ["classifier.dense_labels=0.1"]
+    yield "fan-in 32, dense head", head, thrice
+    yield "fan-in 32, dense head of its own", head + ["classifier.dense_features=128"], thrice
     start = fan_in(32) + PAPER_START
     yield "fan-in 32, paper's start", start, once
     yield "fan-in 32, paper's start + auxiliary", start + AUXILIARY, once
