@@ -19,7 +19,7 @@ var<immediate> params: Params;
 @group(0) @binding(0) var<storage, read> indices: array<u32>;           // [index_rows, index_words]
 @group(0) @binding(1) var<storage, read> offsets: array<u32>;           // [D + 1]
 @group(0) @binding(2) var<storage, read_write> table: array<u32>;       // [D, chunks]
-@group(0) @binding(3) var<storage, read_write> connections: array<u32>; // row * F + f, by feature
+@group(0) @binding(3) var<storage, read_write> connections: array<u32>; // row << 16 | f, by feature
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -37,7 +37,7 @@ fn main(
         let slot = c - index_row * params.fan_in;
         let feature = index_in(indices[index_row * params.index_words + slot / 2u], slot);
         let place = feature * params.chunks + chunk;
-        connections[offsets[feature] + table[place]] = c;
+        connections[offsets[feature] + table[place]] = (index_row << 16u) | slot;
         table[place] += 1u;
     }
 }

@@ -4,17 +4,17 @@ mod support;
 
 use regrow::device::Device;
 use regrow::kernels::fan_in_dlogits::{Block, Loss};
+use regrow::kernels::fan_in_feature_gradient::Windows;
 use regrow::kernels::fan_in_top_k::{LOWEST, NOTHING, segments};
-use regrow::kernels::optimizer::Rule;
-use regrow::kernels::storage::{Precision, Rounding};
+use regrow::kernels::storage::Precision;
 use regrow::kernels::{
-    bias_update, columns_of, fan_in_dlogits, fan_in_feature_gradient, fan_in_top_k, fan_in_update,
-    inverted_index, loss_sum, top_k_merge,
+    columns_of, fan_in_dlogits, fan_in_feature_gradient, fan_in_top_k, index_words, inverted_index, loss_sum,
+    top_k_merge,
 };
 use support::device::{
     Numbers, Outputs, ULP, assert_close, compare, engines, garbage, run, sum_tolerance, upload, writable,
 };
-use support::layer::{Hyper, Layer, loss_of, shapes};
+use support::layer::{Layer, loss_of, shapes};
 
 /// What the gradients are divided by.
 const SCALE: f32 = 0.25;
@@ -124,115 +124,73 @@ fn a_nan_reaches_the_loss() {
     }
 }
 
+/// The gradients of the features that the windows of a layer send back, [windows, D, columns], from indices built for
+/// each; the first window's are added to `before`.
+fn feature_gradient(
+    device: &Device,
+    layer: &Layer,
+    window_rows: usize,
+    wide: bool,
+    (dlogits, before): (&[f32], &[f32]),
+) -> regrow::device::Buffer {
+    let (block, features) = (layer.block, layer.features);
+    let Block { rows, fan_in, group, .. } = block;
+    let windows = Windows { rows: window_rows, offset_words: features + 2 };
+    let count = windows.of(rows);
+    // Each window's lists, made by the kernels that make them, then put together as a layer keeps them.
+    let (mut offsets, mut connections) = (Vec::new(), Vec::new());
+    for first in (0..rows).step_by(window_rows) {
+        let window = Block { rows: window_rows.min(rows - first), ..block };
+        let words = index_words(fan_in) * 2;
+        let indices = upload(device, &layer.indices[first / group * words..][..window.index_rows() * words]);
+        let table = garbage(device, inverted_index::table_len(features)).whole();
+        let list_len = window.index_rows() * fan_in;
+        let [starts, lists] = [features + 1, list_len].map(|len| garbage(device, len));
+        let bindings = [&indices, &table, &starts.whole(), &lists.whole()];
+        run(device, inverted_index::launches(window, features, bindings));
+        offsets.extend(device.read_vec::<u32>(&starts, features + 2).unwrap());
+        connections.extend(device.read_vec::<u32>(&lists, list_len).unwrap());
+    }
+    let [dlogits, weights] = [dlogits, &layer.weights].map(|values| upload(device, values));
+    let [offsets, connections] = [&offsets, &connections].map(|words| upload(device, words));
+    let area = features * layer.columns();
+    let sums = if count == 1 { writable(device, before) } else { garbage(device, count * area) };
+    let bindings = [&dlogits, &weights, &offsets, &connections, &sums.whole()];
+    run(device, [fan_in_feature_gradient::launch(block, features, windows, wide, bindings)]);
+    sums
+}
+
 #[test]
 fn feature_gradient_gathers_every_connection() {
     for (seed, shape) in shapes().into_iter().enumerate() {
         let layer = Layer::new(shape, seed as u64);
-        let Block { rows, fan_in, group, .. } = layer.block;
-        let (features, columns) = (layer.features, layer.columns());
+        let Block { rows, group, .. } = layer.block;
+        let area = layer.features * layer.columns();
         let mut numbers = Numbers::new(seed as u64 + 100);
-        let (dlogits, before) =
-            (numbers.floats(rows * columns, 1.0), numbers.floats(features * columns, 1.0));
+        let (dlogits, before) = (numbers.floats(rows * layer.columns(), 1.0), numbers.floats(area, 1.0));
+        let f64s = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<_>>();
         // A feature may be in every row.
         let terms = rows.div_ceil(group) * group + 2;
-        let case = format!("feature gradient of {:?}", layer.block);
-        let got = compare(&case, |device| {
-            let [dlogits, weights] = [&dlogits, &layer.weights].map(|values| upload(device, values));
-            let indices = upload(device, &layer.indices);
-            let table = garbage(device, inverted_index::table_len(features)).whole();
-            let offsets = garbage(device, features + 1).whole();
-            let connections = garbage(device, layer.block.index_rows() * fan_in).whole();
-            let dx = writable(device, &before);
-            let index =
-                inverted_index::launches(layer.block, features, [&indices, &table, &offsets, &connections]);
-            let bindings = [&dlogits, &weights, &offsets, &connections, &dx.whole()];
-            run(
-                device,
-                index.into_iter().chain([fan_in_feature_gradient::launch(layer.block, features, bindings)]),
-            );
-            Outputs::of(device).close("dx", &dx, features * columns, terms)
-        });
-        let mut truth = layer.feature_gradient(&dlogits.iter().copied().map(f64::from).collect::<Vec<_>>());
-        truth.iter_mut().zip(&before).for_each(|(truth, before)| *truth += f64::from(*before));
-        assert_close(&case, got.floats("dx"), &truth, sum_tolerance(terms, &truth));
-    }
-}
-
-/// A state on a device, or the stand-in for one that the rule does not have.
-fn state(device: &Device, has: bool, values: &[f32]) -> regrow::device::Buffer {
-    if has { writable(device, values) } else { writable(device, &[7.0_f32; 4]) }
-}
-
-#[test]
-fn weights_and_biases_take_optimizer_steps() {
-    for (seed, shape) in shapes().into_iter().enumerate() {
-        let layer = Layer::new(shape, seed as u64);
-        let Block { rows, fan_in, .. } = layer.block;
-        let (count, columns) = (rows * fan_in, layer.columns());
-        let dlogits = Numbers::new(seed as u64 + 200).floats(rows * columns, 0.1);
-        let hyper = Hyper::SAMPLE;
-        for rule in Rule::ALL {
-            let has = |state: usize| rule.states() >= state;
-            let case = format!("{rule:?} of {:?}", layer.block);
+        let mut whole = layer.feature_gradient(&f64s(&dlogits));
+        whole.iter_mut().zip(&before).for_each(|(truth, before)| *truth += f64::from(*before));
+        let a_third = (rows.div_ceil(3)).next_multiple_of(group);
+        for (window_rows, wide) in [(rows, false), (rows, true), (a_third, true), (group, false)] {
+            let count = rows.div_ceil(window_rows);
+            let case = format!("feature gradient of {:?}, {count} windows, wide {wide}", layer.block);
             let got = compare(&case, |device| {
-                let [x, dlogits] = [&layer.x, &dlogits].map(|values| upload(device, values));
-                let indices = upload(device, &layer.indices);
-                let [weights, bias] = [&layer.weights, &layer.bias].map(|values| writable(device, values));
-                let [first, second, bias_first, bias_second] =
-                    [0, 1, 2, 3].map(|i| state(device, has(i % 2 + 1), &layer.states[i]));
-                let [w, m, v] = [&weights, &first, &second].map(|buffer| buffer.whole());
-                let [b, bm, bv] = [&bias, &bias_first, &bias_second].map(|buffer| buffer.whole());
-                let rates = hyper.rates(rule);
-                run(
-                    device,
-                    [
-                        fan_in_update::launch(
-                            layer.block,
-                            rule,
-                            rates,
-                            Rounding::default(),
-                            [&x, &dlogits, &indices, &w, &m, &v],
-                        ),
-                        bias_update::launch(layer.block, rule, rates, [&dlogits, &b, &bm, &bv]),
-                    ],
-                );
-                let lens = |state, len| if has(state) { len } else { 4 };
-                Outputs::of(device)
-                    .close("weights", &weights, count, columns)
-                    .close("first", &first, lens(1, count), columns)
-                    .close("second", &second, lens(2, count), columns)
-                    .close("bias", &bias, rows, columns)
-                    .close("bias_first", &bias_first, lens(1, rows), columns)
-                    .close("bias_second", &bias_second, lens(2, rows), columns)
+                let sums = feature_gradient(device, &layer, window_rows, wide, (&dlogits, &before));
+                Outputs::of(device).close("sums", &sums, count * area, terms)
             });
-            let dlogits: Vec<f64> = dlogits.iter().copied().map(f64::from).collect();
-            let bias_gradient: Vec<f64> = dlogits.chunks(columns).map(|row| row.iter().sum()).collect();
-            let no_decay = Hyper { weight_decay: 0.0, ..hyper };
-            let sides = [
-                (["weights", "first", "second"], &layer.weights, 0, layer.weight_gradient(&dlogits), hyper),
-                (["bias", "bias_first", "bias_second"], &layer.bias, 2, bias_gradient, no_decay),
-            ];
-            for (names, before, states, gradient, hyper) in sides {
-                let step = |i: usize| {
-                    let at = |values: &[f32]| f64::from(values[i]);
-                    hyper.step(
-                        rule,
-                        at(before),
-                        gradient[i],
-                        at(&layer.states[states]),
-                        at(&layer.states[states + 1]),
-                    )
-                };
-                for (which, name) in names.into_iter().enumerate() {
-                    if has(which) {
-                        let truth: Vec<f64> = (0..before.len()).map(|i| step(i)[which]).collect();
-                        let place = format!("{case}, {name}");
-                        assert_close(&place, got.floats(name), &truth, sum_tolerance(columns, &truth));
-                    } else {
-                        assert_eq!(got.floats(name), [7.0; 4], "{case} touches {name}, which it has not");
-                    }
-                }
+            // The windows together, and where there is one, what was there before.
+            let mut sums = vec![0.0; area];
+            for window in got.floats("sums").chunks(area) {
+                sums.iter_mut().zip(window).for_each(|(sum, window)| *sum += f64::from(*window));
             }
+            if count > 1 {
+                sums.iter_mut().zip(&before).for_each(|(sum, before)| *sum += f64::from(*before));
+            }
+            let sums: Vec<f32> = sums.into_iter().map(|sum| sum as f32).collect();
+            assert_close(&case, &sums, &whole, sum_tolerance(terms + count, &whole));
         }
     }
 }

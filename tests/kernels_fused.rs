@@ -4,12 +4,11 @@ mod support;
 
 use regrow::device::{Buffer, Device, DeviceOptions, Recording};
 use regrow::kernels::fan_in_dlogits::{Block, Loss};
+use regrow::kernels::fan_in_feature_gradient::Windows;
+use regrow::kernels::fan_in_step::StepOptions;
 use regrow::kernels::optimizer::Rule;
 use regrow::kernels::storage::{Precision, Rounding};
-use regrow::kernels::{
-    bias_update, fan_in_dlogits, fan_in_feature_gradient, fan_in_sweep, fan_in_update, inverted_index,
-    loss_sum,
-};
+use regrow::kernels::{fan_in_feature_gradient, fan_in_step, fan_in_sweep, inverted_index, loss_sum};
 use support::device::{Outputs, assert_close, compare, garbage, run, sum_tolerance, upload, writable};
 use support::layer::{Hyper, Layer, shapes};
 
@@ -40,25 +39,34 @@ fn step<'a>(device: &'a Device, layer: &Layer, loss: Loss, rule: Rule, train_bia
     let (dx, losses) = (writable(device, &before), writable(device, &[1.0_f32, 2.0, 3.0, 4.0]));
     let partial = garbage(device, fan_in_sweep::PARTS * area).whole();
     let [dlogits, label_loss] = [rows * columns, rows].map(|len| garbage(device, len).whole());
+    let old_weights = garbage(device, rows * fan_in).whole();
     let ([w, b, dx_slice, ring], [m, v, bm, bv]) =
         ([&weights, &bias, &dx, &losses].map(|b| b.whole()), states.each_ref().map(|b| b.whole()));
 
     let count = layer.positives.len();
-    let mut members = vec![
-        fan_in_dlogits::launch(
+    let options = StepOptions {
+        loss,
+        scale: SCALE,
+        positives: count,
+        rule,
+        rates,
+        rounding: Rounding::default(),
+        train_bias,
+        keep: false,
+    };
+    let windows = Windows { rows, offset_words: features + 1 };
+    let back = [&dlogits, &old_weights, &offsets, &connections, &dx_slice];
+    let members = vec![
+        fan_in_step::launch(
             block,
-            Some(loss),
-            SCALE,
-            count,
-            [&x, &w, &indices, &b, &positives, &dlogits, &label_loss],
+            &options,
+            [&x, &indices, &positives],
+            [&w, &b, &m, &v, &bm, &bv],
+            [&dlogits, &old_weights, &label_loss],
         ),
         loss_sum::launch(rows, 1, LOSS_SCALE, &label_loss, &ring),
-        fan_in_feature_gradient::launch(block, features, [&dlogits, &w, &offsets, &connections, &dx_slice]),
-        fan_in_update::launch(block, rule, rates, Rounding::default(), [&x, &dlogits, &indices, &w, &m, &v]),
+        fan_in_feature_gradient::launch(block, features, windows, false, back),
     ];
-    if train_bias {
-        members.push(bias_update::launch(block, rule, rates, [&dlogits, &b, &bm, &bv]));
-    }
     let bindings = [&x, &indices, &positives, &w, &b, &m, &v, &bm, &bv, &partial, &dx_slice, &ring];
     let params = fan_in_sweep::params(
         block,

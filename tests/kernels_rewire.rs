@@ -396,7 +396,9 @@ fn every_feature_lists_its_connections_in_order() {
         let (mut offsets, mut lists) = (vec![0_u32], Vec::new());
         for feature in 0..features {
             let has = |c: &usize| layer.index(c / block.fan_in * block.group, c % block.fan_in) == feature;
-            lists.extend((0..connections).filter(has).map(|c| c as u32));
+            lists.extend(
+                (0..connections).filter(has).map(|c| (c / block.fan_in << 16 | c % block.fan_in) as u32),
+            );
             offsets.push(lists.len() as u32);
         }
         assert_eq!(got.words("offsets"), offsets, "{case}");

@@ -3,9 +3,9 @@
 use crate::device::{Buffer, Device};
 use crate::error::Result;
 use crate::kernels::fan_in_dlogits::Block;
+use crate::kernels::fan_in_feature_gradient::Windows;
 use crate::kernels::optimizer::Rule;
 use crate::kernels::rewire_mask::mask_words;
-use crate::kernels::storage::Indices;
 
 /// The tensors of a run of labels.
 pub struct LabelBlock {
@@ -31,35 +31,35 @@ pub struct LabelBlock {
     pub inverted: Option<Inverted>,
 }
 
-/// Feature → connections of a block.
+/// Feature → connections, in windows of labels.
 pub struct Inverted {
-    /// [D + 1] u32.
+    /// How the block is cut.
+    pub windows: Windows,
+    /// [windows, offset words] u32, of which D + 1 are used.
     pub offsets: Buffer,
     /// [rows / group · F] u32.
     pub connections: Buffer,
 }
 
 impl LabelBlock {
-    /// Allocates the block's tensors, all zero.
+    /// Allocates the block's tensors, all zero; the inverted index where there are `windows`.
     ///
     /// # Errors
     /// [`crate::Error::Device`] when they do not fit.
-    pub fn allocate(device: &Device, shape: Block, features: usize, rule: Rule) -> Result<Self> {
+    pub fn allocate(device: &Device, shape: Block, rule: Rule, windows: Option<Windows>) -> Result<Self> {
         let weights = (shape.rows * shape.weight_words() * 4) as u64;
         let moments = (shape.rows * shape.moment_words() * 4) as u64;
         let biases = (shape.rows * 4) as u64;
         let state = |label: &str, number: usize, bytes: u64| {
             device.allocate(label, if rule.states() >= number { bytes } else { 0 })
         };
-        // Stratified rows need none: what a slot sends back has its own stratum.
-        let stratified = shape.precision.indices != Indices::Free;
-        let inverted = if device.runs_fused() || stratified {
-            None
-        } else {
-            Some(Inverted {
-                offsets: device.allocate("inverted index offsets", (features as u64 + 1) * 4)?,
-                connections: device
-                    .allocate("inverted index", (shape.index_rows() * shape.fan_in * 4) as u64)?,
+        let inverted = |windows: Windows| -> Result<Inverted> {
+            let offsets = windows.of(shape.rows) * windows.offset_words;
+            let connections = shape.index_rows() * shape.fan_in;
+            Ok(Inverted {
+                windows,
+                offsets: device.allocate("inverted index offsets", (offsets * 4) as u64)?,
+                connections: device.allocate("inverted index", (connections * 4) as u64)?,
             })
         };
         Ok(Self {
@@ -74,7 +74,7 @@ impl LabelBlock {
             bias_second: state("classifier bias second moment", 2, biases)?,
             regrown: device
                 .allocate("regrown slots", (shape.index_rows() * mask_words(shape.fan_in) * 4) as u64)?,
-            inverted,
+            inverted: windows.map(inverted).transpose()?,
         })
     }
 

@@ -1,17 +1,16 @@
 //! The fixed fan-in layer: its tensors in blocks, and one training step as a sweep over them.
 
 use super::block::LabelBlock;
+use super::launches::{Cut, Launches, record_inverted, software_rows};
 use super::rewire::record_random_growth;
-use super::strata::{self, StrataGradient};
+use super::strata;
 use crate::device::{Buffer, Device, DeviceKind, Recording, Slice};
 use crate::error::{Error, Result};
 use crate::kernels::fan_in_dlogits::{self, Block, Loss};
 use crate::kernels::optimizer::{Rates, Rule};
 use crate::kernels::rewire_regrow::Growth;
 use crate::kernels::storage::{Indices, Precision, Rounding};
-use crate::kernels::{
-    bias_update, columns_of, fan_in_feature_gradient, fan_in_sweep, fan_in_update, inverted_index, loss_sum,
-};
+use crate::kernels::{columns_of, fan_in_step, fan_in_sweep, inverted_index};
 
 /// Logit gradients of a block take at most so many bytes.
 pub const WORKSPACE_BYTES: usize = 64 << 20;
@@ -96,27 +95,15 @@ pub struct FanIn {
     /// Its labels, in order.
     pub blocks: Vec<LabelBlock>,
     workspace: Workspace,
+    kind: DeviceKind,
 }
 
 /// Scratch of a step.
 enum Workspace {
     /// One pass: partial gradients of the features.
     OnePass { partial: Buffer },
-    /// Launch after launch: logit gradients and losses of a block, and what the gradient of stratified rows needs.
-    Launches { dlogits: Buffer, label_loss: Buffer, by_stratum: Option<StrataGradient> },
-}
-
-/// Most labels in a block on software Vulkan, whose loops end after 65,535 iterations and say nothing: a feature's
-/// list of connections, rows · F / D on average, must stay well below, and so must the F² / 2 comparisons of a slot that
-/// is wired when nearly all features are in use.
-fn software_rows(fan_in: usize, features: usize) -> Result<usize> {
-    const ITERATIONS: usize = 40_000;
-    if fan_in * fan_in / 2 > ITERATIONS {
-        return Err(Error::Device(format!(
-            "a fan-in of {fan_in} is more than software Vulkan computes correctly (its loops end early); use --device cpu"
-        )));
-    }
-    Ok((ITERATIONS * features / fan_in).max(1))
+    /// Launch after launch.
+    Launches(Launches),
 }
 
 impl FanIn {
@@ -213,27 +200,27 @@ impl FanIn {
             rows = rows.min(options.max_block_rows);
         }
         let rows = (rows / group * group).max(group);
+        let largest = rows.min(labels);
+        let cut = (!device.runs_fused()).then(|| Cut::choose(device.kind(), &options, largest));
         let blocks = (0..labels)
             .step_by(rows)
             .map(|first_label| {
                 let rows = rows.min(labels - first_label);
                 let shape = Block { rows, first_label, fan_in, group, batch: 0, precision };
-                LabelBlock::allocate(device, shape, features, options.rule)
+                // Stratified rows need no inverted index: what a slot sends back has its own stratum.
+                let windows = cut.filter(|_| free).map(|cut| cut.windows);
+                LabelBlock::allocate(device, shape, options.rule, windows)
             })
             .collect::<Result<Vec<_>>>()?;
-        let largest = rows.min(labels);
-        let workspace = if device.runs_fused() {
-            let parts = fan_in_sweep::PARTS.min(largest.div_ceil(fan_in_sweep::MIN_PART_ROWS));
-            let bytes = (parts * features * columns * 4) as u64;
-            Workspace::OnePass { partial: device.allocate("partial feature gradients", bytes)? }
-        } else {
-            Workspace::Launches {
-                dlogits: device.allocate("logit gradients", (largest * columns * 4) as u64)?,
-                label_loss: device.allocate("label losses", (largest * 4) as u64)?,
-                by_stratum: StrataGradient::allocate(device, &options, largest, columns)?,
+        let workspace = match cut {
+            Some(cut) => Workspace::Launches(Launches::allocate(device, cut, &options, largest)?),
+            None => {
+                let parts = fan_in_sweep::PARTS.min(largest.div_ceil(fan_in_sweep::MIN_PART_ROWS));
+                let bytes = (parts * features * columns * 4) as u64;
+                Workspace::OnePass { partial: device.allocate("partial feature gradients", bytes)? }
             }
         };
-        Ok(Self { options, blocks, workspace })
+        Ok(Self { options, blocks, workspace, kind: device.kind() })
     }
 
     /// Makes its labels the rows from `first` on of a larger layer: positives, filters and rankings number them so.
@@ -256,12 +243,19 @@ impl FanIn {
         for block in &self.blocks {
             match &self.workspace {
                 Workspace::OnePass { partial } => self.record_one_pass(recording, block, step, partial),
-                Workspace::Launches { dlogits, label_loss, by_stratum } => {
-                    let scratch = [&dlogits.whole(), &label_loss.whole()];
-                    self.record_launches(recording, block, step, scratch, by_stratum.as_ref());
+                Workspace::Launches(launches) => {
+                    launches.record(recording, self.kind, block, &self.options, step);
                 }
             }
         }
+    }
+
+    /// How often a step fetches, for each connection and sample, a feature or what its gradient is made of: for the logit,
+    /// for the gradient of the weight unless that feature was kept, and for the gradient of the feature.
+    #[must_use]
+    pub fn fetches_of_a_step(&self) -> usize {
+        let kept = self.kind == DeviceKind::SoftwareGpu && fan_in_step::can_keep(self.options.fan_in);
+        if kept { 2 } else { 3 }
     }
 
     fn record_one_pass(
@@ -301,52 +295,13 @@ impl FanIn {
         recording.fused(&fan_in_sweep::FUSED, bindings, params, Vec::new());
     }
 
-    fn record_launches(
-        &self,
-        recording: &mut Recording,
-        block: &LabelBlock,
-        step: &Step<'_>,
-        [dlogits, label_loss]: [&Slice; 2],
-        by_stratum: Option<&StrataGradient>,
-    ) {
-        let (rule, shape) = (self.options.rule, block.with_batch(step.batch));
-        let Step { loss, scale, rates, positives, x, dx, losses, .. } = *step;
-        let [weights, indices, bias] = [&block.weights, &block.indices, &block.bias].map(Slice::from);
-        let [first, second, bias_first, bias_second] =
-            [&block.first, &block.second, &block.bias_first, &block.bias_second].map(Slice::from);
-        recording.launch(fan_in_dlogits::launch(
-            shape,
-            Some(loss),
-            scale.gradient,
-            positives.count,
-            [x, &weights, &indices, &bias, &positives.pairs, dlogits, label_loss],
-        ));
-        recording.launch(loss_sum::launch(shape.rows, scale.place, scale.loss, label_loss, losses));
-        if let Some(inverted) = &block.inverted {
-            let [offsets, connections] = [&inverted.offsets, &inverted.connections].map(Slice::from);
-            recording.launch(fan_in_feature_gradient::launch(
-                shape,
-                self.options.features,
-                [dlogits, &weights, &offsets, &connections, dx],
-            ));
-        }
-        if let Some(gradient) = by_stratum {
-            gradient.record(recording, shape, [dlogits, &weights, &indices, dx]);
-        }
-        let update = [x, dlogits, &indices, &weights, &first, &second];
-        let rounding = Rounding::new(self.options.seed, step.step);
-        recording.launch(fan_in_update::launch(shape, rule, rates, rounding, update));
-        if self.options.train_bias {
-            let update = [dlogits, &bias, &bias_first, &bias_second];
-            recording.launch(bias_update::launch(shape, rule, rates, update));
-        }
-    }
-
-    /// Where a step that is launched part by part keeps the logit gradients and losses of a block.
-    pub(super) fn step_scratch(&self) -> Option<[Buffer; 2]> {
+    /// Where a step that is launched part by part keeps the logit gradients and losses of so many labels.
+    pub(super) fn step_scratch(&self) -> Option<([Buffer; 2], usize)> {
         match &self.workspace {
             Workspace::OnePass { .. } => None,
-            Workspace::Launches { dlogits, label_loss, .. } => Some([dlogits.clone(), label_loss.clone()]),
+            Workspace::Launches(Launches { cut, dlogits, label_loss, .. }) => {
+                Some(([dlogits.clone(), label_loss.clone()], cut.chunk_rows))
+            }
         }
     }
 
@@ -355,21 +310,15 @@ impl FanIn {
     /// # Errors
     /// [`Error::Device`] when memory runs out or the device is lost.
     pub fn rebuild_inverted(&self, device: &Device) -> Result<()> {
+        if self.blocks.iter().all(|block| block.inverted.is_none()) {
+            return Ok(());
+        }
         let features = self.options.features;
-        let mut table: Option<Buffer> = None;
+        let bytes = (inverted_index::table_len(features) * 4) as u64;
+        let table = device.allocate("inverted index counts", bytes)?;
         let mut recording = Recording::new();
         for block in &self.blocks {
-            let Some(inverted) = &block.inverted else { continue };
-            let bytes = (inverted_index::table_len(features) * 4) as u64;
-            let table = match &table {
-                Some(table) => table.clone(),
-                None => table.insert(device.allocate("inverted index counts", bytes)?).clone(),
-            };
-            let bindings =
-                [&block.indices, &table, &inverted.offsets, &inverted.connections].map(Slice::from);
-            for launch in inverted_index::launches(block.shape, features, bindings.each_ref()) {
-                recording.launch(launch);
-            }
+            record_inverted(&mut recording, block, features, &table);
         }
         device.submit(recording)
     }

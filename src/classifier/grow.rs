@@ -30,8 +30,8 @@ impl GrowthWorkspace {
     /// [`crate::Error::Device`] when it does not fit.
     pub fn new(device: &Device, layer: &FanIn, bytes: usize) -> Result<Self> {
         let largest = layer.blocks.iter().map(|block| block.shape.rows).max().unwrap_or(0);
-        if let Some([dlogits, label_loss]) = layer.step_scratch() {
-            return Ok(Self { dlogits, label_loss, rows: largest });
+        if let Some(([dlogits, label_loss], rows)) = layer.step_scratch() {
+            return Ok(Self { dlogits, label_loss, rows: rows.min(largest) });
         }
         let columns = columns_of(layer.options.max_batch);
         let unit = CHUNK_ROWS * layer.options.group;

@@ -7,6 +7,7 @@ mod dense;
 mod fan_in;
 mod grow;
 mod head;
+mod launches;
 mod mixed;
 mod rank;
 mod rewire;

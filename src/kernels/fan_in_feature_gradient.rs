@@ -1,4 +1,4 @@
-//! Gradient of the features from one block of labels, by its inverted index: see
+//! Gradient of the features from a run of labels, by the inverted indices of its windows: see
 //! `shaders/fan_in_feature_gradient.wgsl`.
 
 use rayon::prelude::*;
@@ -18,6 +18,9 @@ struct Params {
     weight_words: u32,
     group: u32,
     columns: u32,
+    windows: u32,
+    window_rows: u32,
+    offset_words: u32,
 }
 
 /// The kernel.
@@ -26,21 +29,55 @@ pub static KERNEL: Kernel = Kernel {
     source: include_str!("../../shaders/fan_in_feature_gradient.wgsl"),
     bindings: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Write],
     twin,
-    variants: || Storage::ALL.map(constants).to_vec(),
+    variants: || {
+        let of = |weights| {
+            [false, true].map(|grouped| {
+                [(1, false), (1, true), (4, true)].map(|(run, add)| constants(weights, grouped, run, add))
+            })
+        };
+        Storage::ALL.map(of).concat().concat()
+    },
 };
 
-fn constants(weights: Storage) -> Constants {
-    vec![("WEIGHTS", weights as u32), ("WORKGROUP", WORKGROUP)]
+fn constants(weights: Storage, grouped: bool, run: u32, accumulate: bool) -> Constants {
+    vec![
+        ("ACCUMULATE", u32::from(accumulate)),
+        ("GROUPED", u32::from(grouped)),
+        ("RUN", run),
+        ("WEIGHTS", weights as u32),
+        ("WORKGROUP", WORKGROUP),
+    ]
 }
 
-/// Adds to `dx` [D, columns] what `dlogits` [rows, columns] send back through `weights` [rows, weight words]. `offsets` [D + 1]
-/// and `connections` [rows / group · F] are the block's inverted index.
+/// How a run of labels is cut into windows, each with an inverted index of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// Labels of a window, a multiple of the group; the last window may have fewer.
+    pub rows: usize,
+    /// Words from a window's offsets to the next one's, at least D + 1.
+    pub offset_words: usize,
+}
+
+impl Windows {
+    /// Windows of a run of `rows` labels.
+    #[must_use]
+    pub fn of(&self, rows: usize) -> usize {
+        rows.div_ceil(self.rows)
+    }
+}
+
+/// What `dlogits` [rows, columns] send back through `weights` [rows, weight words] to the features. With one window it is
+/// added to `sums` [D, columns]; with several it goes to `sums` [windows, D, columns], a sum for each. `offsets`
+/// [windows, offset words] and `connections` [rows / group · F] are the windows' inverted indices. `wide` is for adapters
+/// where a lane costs less than a fetch: each then takes sixteen samples.
 pub fn launch(
     block: Block,
     features: usize,
-    [dlogits, weights, offsets, connections, dx]: [&Slice; 5],
+    windows: Windows,
+    wide: bool,
+    [dlogits, weights, offsets, connections, sums]: [&Slice; 5],
 ) -> Launch {
-    let columns = columns_of(block.batch);
+    let (columns, count) = (columns_of(block.batch), windows.of(block.rows));
     let params = Params {
         features: features as u32,
         rows: block.rows as u32,
@@ -48,13 +85,18 @@ pub fn launch(
         weight_words: block.weight_words() as u32,
         group: block.group as u32,
         columns: columns as u32,
+        windows: count as u32,
+        window_rows: windows.rows as u32,
+        offset_words: windows.offset_words as u32,
     };
+    let one = count == 1;
+    let run = if wide && one { 4 } else { 1 };
     Launch {
         kernel: &KERNEL,
-        constants: constants(block.precision.weights),
-        bindings: [dlogits, weights, offsets, connections, dx].map(Clone::clone).to_vec(),
+        constants: constants(block.precision.weights, block.group > 1, run, one),
+        bindings: [dlogits, weights, offsets, connections, sums].map(Clone::clone).to_vec(),
         params: words_of(&params),
-        workgroups: workgroups(features * columns / 4),
+        workgroups: workgroups(count * features * columns / 4 / run as usize),
         work: (block.rows * block.fan_in * columns) as u64,
     }
 }
@@ -63,21 +105,31 @@ fn twin(call: &mut TwinCall<'_>) {
     let p: Params = call.params();
     let (dlogits, weights) = (call.read::<f32>(0), call.read::<u32>(1));
     let storage = Storage::from_constant(call.constant("WEIGHTS"));
+    let accumulate = call.constant("ACCUMULATE") == 1;
     let words = p.weight_words as usize;
     let (offsets, connections) = (call.read::<u32>(2), call.read::<u32>(3));
-    let dx = call.write::<f32>(4);
-    let (columns, fan_in, group) = (p.columns as usize, p.fan_in as usize, p.group as usize);
-    dx.par_chunks_mut(columns).take(p.features as usize).enumerate().for_each(|(feature, dx)| {
-        let list = &connections[offsets[feature] as usize..offsets[feature + 1] as usize];
+    let sums = call.write::<f32>(4);
+    let (columns, features, group) = (p.columns as usize, p.features as usize, p.group as usize);
+    let rows = sums.par_chunks_mut(columns).take(p.windows as usize * features).enumerate();
+    rows.for_each(|(lane, sum)| {
+        let (window, feature) = (lane / features, lane % features);
+        let first_row = window * p.window_rows as usize;
+        let offsets = &offsets[window * p.offset_words as usize + feature..];
+        let list = &connections[first_row / group * p.fan_in as usize..];
+        let list = &list[offsets[0] as usize..offsets[1] as usize];
         vectorised(
             #[inline(always)]
             || {
-                for connection in list.iter().map(|c| *c as usize) {
-                    let (index_row, slot) = (connection / fan_in, connection % fan_in);
-                    for row in index_row * group..((index_row + 1) * group).min(p.rows as usize) {
+                if !accumulate {
+                    sum.fill(0.0);
+                }
+                for connection in list {
+                    let (index_row, slot) = (*connection as usize >> 16, *connection as usize & 0xffff);
+                    let begin = first_row + index_row * group;
+                    for row in begin..(begin + group).min(p.rows as usize) {
                         let w = storage.get(&weights[row * words..], slot);
                         let g = &dlogits[row * columns..][..columns];
-                        dx.iter_mut().zip(g).for_each(|(dx, g)| *dx += w * g);
+                        sum.iter_mut().zip(g).for_each(|(sum, g)| *sum += w * g);
                     }
                 }
             },

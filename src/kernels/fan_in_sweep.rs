@@ -1,5 +1,5 @@
-//! The classifier's step over a block of labels in one pass, on the CPU: what `fan_in_dlogits`,
-//! `fan_in_feature_gradient`, `fan_in_update`, `bias_update` and `loss_sum` do one after the other.
+//! The classifier's step over a block of labels in one pass, on the CPU: what `fan_in_step`, `fan_in_feature_gradient`
+//! and `loss_sum` do one after the other.
 //!
 //! Each label's weights are read once and written once; its logits live in a row of B numbers and are gone before
 //! the next label. Labels that share a row of indices go together: the features that they look at are gathered once,
@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::columns_of;
 use super::fan_in_dlogits::{Block, Loss, loss_row};
-use super::fan_in_update::RowScratch;
+use super::fan_in_step::RowScratch;
 use super::group_tiles::{GroupGradients, GroupLogits, open_group};
 use super::optimizer::{Rates, Rule, state_chunks, step_slices};
 use super::storage::{IndexReader, IndexRows, Rounding, Storage};

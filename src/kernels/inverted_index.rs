@@ -1,5 +1,6 @@
-//! The inverted index of a block, feature → its connections in ascending order, by a counting sort in four launches:
-//! see `shaders/inverted_index_*.wgsl`. Rebuilt whenever indices change; only the GPU's feature gradient reads it.
+//! The inverted index of a window of labels, feature → its connections in ascending order, by a counting sort in four
+//! launches: see `shaders/inverted_index_*.wgsl`. Rebuilt whenever indices change; only the GPU's feature gradient reads
+//! it.
 
 use super::fan_in_dlogits::Block;
 use super::{WORKGROUP, index_words, workgroups};
@@ -59,6 +60,9 @@ pub static SCATTER: Kernel = Kernel {
     variants: || vec![vec![("WORKGROUP", WORKGROUP)]],
 };
 
+/// Most rows of indices in a window: a connection is (row << 16 | slot).
+pub const MAX_INDEX_ROWS: usize = 1 << 16;
+
 /// Most chunks that the connections are cut into.
 const MAX_CHUNKS: usize = 4096;
 /// Connections of a chunk, unless there are more than the chunks can hold.
@@ -77,7 +81,8 @@ pub fn table_len(features: usize) -> usize {
     max_chunks(features) * features
 }
 
-/// Builds `offsets` [D + 1] and `connections` [rows / group · F] of a block from its `indices`; `table` is scratch.
+/// Builds `offsets` [D + 1] and `connections` [rows / group · F], each (row << 16 | slot), of a window of labels from its
+/// `indices`; `table` is scratch. A window has at most [`MAX_INDEX_ROWS`] rows of indices.
 ///
 /// # Panics
 /// When rows are stored as offsets, which nothing inverts.
@@ -117,6 +122,11 @@ pub fn launches(
 }
 
 impl Params {
+    /// How a connection is written into its list.
+    fn entry(&self, connection: u32) -> u32 {
+        connection / self.fan_in << 16 | connection % self.fan_in
+    }
+
     /// (connection, feature) of every connection in a chunk.
     fn chunk_of<'a>(&'a self, chunk: usize, indices: &'a [u16]) -> impl Iterator<Item = (u32, usize)> + 'a {
         let start = chunk as u32 * self.chunk;
@@ -170,7 +180,7 @@ fn scatter_twin(call: &mut TwinCall<'_>) {
     for chunk in 0..chunks {
         for (connection, feature) in p.chunk_of(chunk, indices) {
             let place = &mut table[feature * chunks + chunk];
-            connections[(offsets[feature] + *place) as usize] = connection;
+            connections[(offsets[feature] + *place) as usize] = p.entry(connection);
             *place += 1;
         }
     }

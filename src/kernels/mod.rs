@@ -28,10 +28,10 @@ pub mod embedding_gradient;
 pub mod embedding_update;
 pub mod fan_in_dlogits;
 pub mod fan_in_feature_gradient;
+pub mod fan_in_step;
 pub mod fan_in_strata_gradient;
 pub mod fan_in_sweep;
 pub mod fan_in_top_k;
-pub mod fan_in_update;
 mod group_tiles;
 pub mod inverted_index;
 pub mod label_loss;
@@ -112,9 +112,9 @@ pub const ALL: &[&Kernel] = &[
     &embedding_update::KERNEL,
     &fan_in_dlogits::KERNEL,
     &fan_in_feature_gradient::KERNEL,
+    &fan_in_step::KERNEL,
     &fan_in_strata_gradient::KERNEL,
     &fan_in_top_k::KERNEL,
-    &fan_in_update::KERNEL,
     &inverted_index::COUNT,
     &inverted_index::SCAN,
     &inverted_index::OFFSETS,

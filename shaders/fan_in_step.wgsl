@@ -1,0 +1,265 @@
+// One training step of a block of labels but for the features' gradient: logits, loss, gradients and the optimizer's
+// step of weights and biases. Weights are read once and written once.
+//
+//   z[b,l] = bias[l] + sum_f weights[l,f] * x[b, indices[l / group, f]]
+//   dlogits = scale * dloss/dz
+//   g[l,f] = sum_b dlogits[l,b] * x[b, indices[l / group, f]], then one optimizer step of weights[l,f]
+//   g[l]   = sum_b dlogits[l,b], then one of bias[l], without weight decay
+//
+// An invocation owns one label. Logit gradients and the weights as they were go to memory for the features' gradient.
+//!import linear
+//!import fan_in
+//!import loss
+//!import optimizer
+//!import random
+//!import narrow
+
+const WORKGROUP: u32 = 64u;
+
+// The fan-in, if what a label fetches of eight samples shall stay where its gradient finds it again; 0: fetch it twice.
+// Registers of real GPUs do not hold it; software Vulkan has it in the processor's cache, where a fetch of its own
+// costs thirty times as much as one of a register.
+const KEPT: u32 = 0u;
+const SLOTS: u32 = max(KEPT, 1u);
+
+struct Params {
+    @size(48) rates: Rates, // uniform buffers want what follows a struct at a multiple of 16
+    rows: u32,         // labels of this launch
+    first_label: u32,  // number of its first label
+    fan_in: u32,
+    index_words: u32,  // words in a row of indices
+    weight_words: u32, // words in a row of weights
+    moment_words: u32, // words in a row of states
+    group: u32,        // labels that share a row of indices
+    batch: u32,
+    columns: u32,      // batch rounded up to 16
+    positives: u32,    // (label, sample) pairs of the batch
+    scale: f32,        // of the gradient: what the reduction divides by
+    train_bias: u32,
+    seed_low: u32,     // of the roundings
+    seed_high: u32,
+    step: u32,
+}
+var<immediate> params: Params;
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;              // [D, columns]
+@group(0) @binding(1) var<storage, read> indices: array<u32>;              // [rows / group, index_words]
+@group(0) @binding(2) var<storage, read> positives: array<vec2<u32>>;      // sorted by label, then sample
+@group(0) @binding(3) var<storage, read_write> weights: array<u32>;        // [rows, weight_words]
+@group(0) @binding(4) var<storage, read_write> bias: array<f32>;           // [rows]
+@group(0) @binding(5) var<storage, read_write> first: array<u32>;          // [rows, moment_words], if the optimizer has it
+@group(0) @binding(6) var<storage, read_write> second: array<u32>;         // [rows, moment_words], if the optimizer has it
+@group(0) @binding(7) var<storage, read_write> bias_first: array<f32>;     // [rows], if the optimizer has it
+@group(0) @binding(8) var<storage, read_write> bias_second: array<f32>;    // [rows], if the optimizer has it
+@group(0) @binding(9) var<storage, read_write> dlogits: array<vec4<f32>>;  // [rows, columns]
+@group(0) @binding(10) var<storage, read_write> before: array<u32>;        // [rows, weight_words], before the step
+@group(0) @binding(11) var<storage, read_write> label_loss: array<f32>;    // [rows], summed over the samples
+
+// Purpose::Rounding of src/random.rs
+const ROUNDING: u32 = 8u;
+
+// Sixteen random bits for each of eight connections of a label; `tensor` is 0 for weights, 1 and 2 for their states.
+fn random_bits(tensor: u32, row: u32, slot: u32) -> vec4<u32> {
+    let block = (params.first_label + row) * ((params.fan_in + 7u) / 8u) + slot / 8u;
+    return philox(vec4<u32>(block, tensor, params.step, ROUNDING), vec2<u32>(params.seed_low, params.seed_high));
+}
+
+fn bits_of(words: vec4<u32>, slot: u32) -> u32 {
+    return (words[(slot & 7u) / 2u] >> ((slot & 1u) * 16u)) & 0xffffu;
+}
+
+// Where the features of a connection begin in x.
+fn features_of(row: u32, slot: u32) -> u32 {
+    let word = indices[(row / params.group) * params.index_words + index_word(slot)];
+    return index_in(word, slot) * (params.columns / 4u);
+}
+
+fn weight_of(row: u32, slot: u32) -> f32 {
+    return stored(WEIGHTS, weights[row * params.weight_words + slot / per_word(WEIGHTS)], slot);
+}
+
+// One optimizer step of eight connections from `begin` on, as many of them as there are.
+fn step_weights(row: u32, begin: u32, gradients: array<f32, 8>) {
+    var step_by = gradients;
+    var weight_bits = vec4<u32>(0u);
+    var first_bits = vec4<u32>(0u);
+    var second_bits = vec4<u32>(0u);
+    if WEIGHTS > 0u { weight_bits = random_bits(0u, row, begin); }
+    if MOMENTS > 0u && OPTIMIZER >= 1u { first_bits = random_bits(1u, row, begin); }
+    if MOMENTS > 0u && OPTIMIZER >= 2u { second_bits = random_bits(2u, row, begin); }
+    for (var i = 0u; i < 8u; i++) {
+        let slot = begin + i;
+        if slot < params.fan_in {
+            let at = row * params.weight_words + slot / per_word(WEIGHTS);
+            let state = row * params.moment_words + slot / per_word(MOMENTS);
+            let word = weights[at];
+            if slot % per_word(WEIGHTS) == 0u { before[at] = word; }
+            var m = 0.0;
+            var v = 0.0;
+            if OPTIMIZER >= 1u { m = stored(MOMENTS, first[state], slot); }
+            if OPTIMIZER >= 2u { v = stored(MOMENTS, second[state], slot); }
+            let after = optimizer_step(params.rates, stored(WEIGHTS, word, slot), step_by[i], m, v);
+            let code = rounded(WEIGHTS, after.x, slot, bits_of(weight_bits, slot));
+            weights[at] = (word & ~place_mask(WEIGHTS, slot)) | code;
+            if OPTIMIZER >= 1u {
+                let code = rounded(MOMENTS, after.y, slot, bits_of(first_bits, slot));
+                first[state] = (first[state] & ~place_mask(MOMENTS, slot)) | code;
+            }
+            if OPTIMIZER >= 2u {
+                let code = rounded(MOMENTS, after.z, slot, bits_of(second_bits, slot));
+                second[state] = (second[state] & ~place_mask(MOMENTS, slot)) | code;
+            }
+        }
+    }
+}
+
+fn step_bias(row: u32, gradient: f32) {
+    var rates = params.rates;
+    rates.decay = 0.0;
+    rates.keep = 1.0;
+    var m = 0.0;
+    var v = 0.0;
+    if OPTIMIZER >= 1u { m = bias_first[row]; }
+    if OPTIMIZER >= 2u { v = bias_second[row]; }
+    let after = optimizer_step(rates, bias[row], gradient, m, v);
+    bias[row] = after.x;
+    if OPTIMIZER >= 1u { bias_first[row] = after.y; }
+    if OPTIMIZER >= 2u { bias_second[row] = after.z; }
+}
+
+// What a label gathers on its way through the samples.
+struct Label {
+    row: u32,
+    number: u32,      // of the label
+    cursor: u32,      // the next of the positives
+    loss: f32,
+    gradient: vec4<f32>, // of the bias
+}
+
+// The label's positives among the sixteen samples from `first_sample` on, a bit each.
+fn positive_bits(label: ptr<function, Label>, first_sample: u32) -> u32 {
+    var bits = 0u;
+    while (*label).cursor < params.positives {
+        let pair = positives[(*label).cursor];
+        if pair.x != (*label).number || pair.y >= first_sample + 16u {
+            break;
+        }
+        bits |= 1u << (pair.y - first_sample);
+        (*label).cursor++;
+    }
+    return bits;
+}
+
+// Four logits become their gradients, which are kept.
+fn finish(label: ptr<function, Label>, quad: u32, z: vec4<f32>, bits: u32) -> vec4<f32> {
+    let result = loss_of(z, signs(bits, quad * 4u));
+    let gradient = params.scale * result.gradient;
+    dlogits[(*label).row * (params.columns / 4u) + quad] = gradient;
+    (*label).loss += dot(result.loss, vec4<f32>(1.0));
+    (*label).gradient += gradient;
+    return gradient;
+}
+
+// What the label looks at is fetched once.
+fn step_kept(label: ptr<function, Label>) {
+    let row = (*label).row;
+    let start = bias[row];
+    var at: array<u32, SLOTS>;
+    var w: array<f32, SLOTS>;
+    var sums: array<f32, SLOTS>;
+    for (var f = 0u; f < SLOTS; f++) {
+        at[f] = features_of(row, f);
+        w[f] = weight_of(row, f);
+        sums[f] = 0.0;
+    }
+    var bits = 0u;
+    for (var quad = 0u; quad < params.columns / 4u; quad += 2u) {
+        var x0: array<vec4<f32>, SLOTS>;
+        var x1: array<vec4<f32>, SLOTS>;
+        var z0 = vec4<f32>(start);
+        var z1 = z0;
+        for (var f = 0u; f < SLOTS; f++) {
+            x0[f] = x[at[f] + quad];
+            x1[f] = x[at[f] + quad + 1u];
+            z0 += w[f] * x0[f];
+            z1 += w[f] * x1[f];
+        }
+        if quad % 4u == 0u { bits = positive_bits(label, quad * 4u); } else { bits >>= 8u; }
+        let g0 = finish(label, quad, z0, bits);
+        let g1 = finish(label, quad + 1u, z1, bits >> 4u);
+        for (var f = 0u; f < SLOTS; f++) {
+            sums[f] += dot(g0 * x0[f] + g1 * x1[f], vec4<f32>(1.0));
+        }
+    }
+    for (var begin = 0u; begin < SLOTS; begin += 8u) {
+        var gradients: array<f32, 8>;
+        for (var i = 0u; i < 8u; i++) {
+            if begin + i < SLOTS { gradients[i] = sums[begin + i]; }
+        }
+        step_weights(row, begin, gradients);
+    }
+}
+
+// What the label looks at is fetched for the logits, sixteen samples at a time, and again for the gradients, eight
+// connections at a time: so many registers do for every fan-in and batch.
+fn step_fetching_twice(label: ptr<function, Label>) {
+    let row = (*label).row;
+    let start = bias[row];
+    let quads = params.columns / 4u;
+    for (var tile = 0u; tile < quads; tile += 4u) {
+        var z0 = vec4<f32>(start);
+        var z1 = z0;
+        var z2 = z0;
+        var z3 = z0;
+        for (var f = 0u; f < params.fan_in; f++) {
+            let w = weight_of(row, f);
+            let at = features_of(row, f) + tile;
+            z0 += w * x[at];
+            z1 += w * x[at + 1u];
+            z2 += w * x[at + 2u];
+            z3 += w * x[at + 3u];
+        }
+        let bits = positive_bits(label, tile * 4u);
+        finish(label, tile, z0, bits);
+        finish(label, tile + 1u, z1, bits >> 4u);
+        finish(label, tile + 2u, z2, bits >> 8u);
+        finish(label, tile + 3u, z3, bits >> 12u);
+    }
+    for (var begin = 0u; begin < params.fan_in; begin += 8u) {
+        var at: array<u32, 8>;
+        var sums: array<vec4<f32>, 8>;
+        for (var i = 0u; i < 8u; i++) {
+            // Beyond the fan-in the last connection stands in, for nobody.
+            at[i] = features_of(row, min(begin + i, params.fan_in - 1u));
+            sums[i] = vec4<f32>(0.0);
+        }
+        for (var quad = 0u; quad < quads; quad++) {
+            let g = dlogits[row * quads + quad];
+            for (var i = 0u; i < 8u; i++) {
+                sums[i] += g * x[at[i] + quad];
+            }
+        }
+        var gradients: array<f32, 8>;
+        for (var i = 0u; i < 8u; i++) {
+            gradients[i] = dot(sums[i], vec4<f32>(1.0));
+        }
+        step_weights(row, begin, gradients);
+    }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let row = lane_of(workgroup, grid, WORKGROUP, local);
+    if row >= params.rows {
+        return;
+    }
+    let number = params.first_label + row;
+    var label = Label(row, number, first_positive(number), 0.0, vec4<f32>(0.0));
+    if KEPT > 0u { step_kept(&label); } else { step_fetching_twice(&label); }
+    label_loss[row] = label.loss;
+    if params.train_bias == 1u { step_bias(row, dot(label.gradient, vec4<f32>(1.0))); }
+}

@@ -1,0 +1,100 @@
+//! The step of a layer that is cut into blocks, chunks and windows, on every engine, against f64.
+
+mod support;
+
+use regrow::classifier::{Contents, FanIn, FanInOptions, Loss, Positives, Step, StepScale};
+use regrow::device::{Device, Recording};
+use regrow::kernels::fan_in_dlogits::Block;
+use regrow::kernels::optimizer::Rule;
+use support::device::{assert_close, engines, sum_tolerance, upload, writable};
+use support::layer::{Hyper, Layer};
+
+/// So large that few labels fill a chunk on software Vulkan, and that the features' gradient is cut into windows elsewhere.
+const MAX_BATCH: usize = 8192;
+const SCALE: f32 = 0.25;
+
+/// After a step: (weights, biases, gradient of the features, losses).
+fn step(device: &Device, layer: &Layer, max_block_rows: usize) -> (Contents, Vec<f32>, Vec<f32>) {
+    let Block { rows, fan_in, group, batch, precision, .. } = layer.block;
+    let options = FanInOptions {
+        labels: rows,
+        features: layer.features,
+        fan_in,
+        group,
+        max_batch: MAX_BATCH,
+        rule: Rule::Sgd,
+        precision,
+        train_bias: true,
+        init_scale: 1.0,
+        bias_init: 0.0,
+        seed: 3,
+        max_block_rows,
+    };
+    let head = FanIn::allocate(device, options).unwrap();
+    let stride = fan_in.next_multiple_of(2);
+    let indices = layer.indices.chunks_exact(stride).flat_map(|row| row[..fan_in].to_vec()).collect();
+    let contents = Contents { weights: layer.weights.clone(), indices, bias: layer.bias.clone() };
+    head.set_contents(device, &contents).unwrap();
+    let area = layer.features * layer.columns();
+    let before: Vec<f32> = (0..area).map(|i| i as f32 / area as f32).collect();
+    let (dx, losses) = (writable(device, &before), writable(device, &[1.0_f32, 2.0, 3.0, 4.0]));
+    let positives =
+        Positives { count: layer.positives.len(), pairs: upload(device, layer.positives.as_flattened()) };
+    let mut recording = Recording::new();
+    let step = Step {
+        batch,
+        loss: Loss::Bce,
+        scale: StepScale { gradient: SCALE, loss: 0.5, place: 1 },
+        step: 0,
+        rates: Hyper::SAMPLE.rates(Rule::Sgd),
+        positives: &positives,
+        x: &upload(device, &layer.x),
+        dx: &dx.whole(),
+        losses: &losses.whole(),
+    };
+    head.record_step(&mut recording, &step);
+    device.submit(recording).unwrap();
+    let read = |buffer, count| device.read_vec::<f32>(buffer, count).unwrap();
+    (head.contents(device).unwrap(), read(&dx, area), read(&losses, 4))
+}
+
+#[test]
+fn blocks_chunks_and_windows_together_are_the_layer() {
+    for (seed, (rows, group, batch, max_block_rows)) in
+        [(200, 1, 7, 0), (333, 3, 33, 0), (500, 2, 16, 210), (70, 1, 130, 0)].into_iter().enumerate()
+    {
+        let block = Block { rows, first_label: 0, fan_in: 5, group, batch, precision: Default::default() };
+        let layer = Layer::new((block, 12), seed as u64 + 60);
+        let (losses, mut dlogits) = layer.loss(Loss::Bce);
+        dlogits.iter_mut().for_each(|g| *g *= f64::from(SCALE));
+        let terms = block.fan_in + layer.columns() + 8;
+        let sgd = |p: &f32, g: f64, hyper: Hyper| hyper.step(Rule::Sgd, f64::from(*p), g, 0.0, 0.0)[0];
+        let gradients = layer.weight_gradient(&dlogits);
+        let weights: Vec<f64> =
+            layer.weights.iter().zip(gradients).map(|(p, g)| sgd(p, g, Hyper::SAMPLE)).collect();
+        let no_decay = Hyper { weight_decay: 0.0, ..Hyper::SAMPLE };
+        let gradients = dlogits.chunks(layer.columns()).map(|row| row.iter().sum::<f64>());
+        let bias: Vec<f64> = layer.bias.iter().zip(gradients).map(|(p, g)| sgd(p, g, no_decay)).collect();
+        let mut dx = layer.feature_gradient(&dlogits);
+        let area = dx.len() as f64;
+        dx.iter_mut().enumerate().for_each(|(i, dx)| *dx += i as f64 / area);
+        let ring = [1.0, 2.0 + 0.5 * losses.iter().sum::<f64>(), 3.0, 4.0];
+        for (engine, device) in engines() {
+            let case = format!("{block:?}, blocks of {max_block_rows} on {engine}");
+            let (contents, got_dx, got_losses) = step(device, &layer, max_block_rows);
+            assert_close(
+                &format!("{case}, weights"),
+                &contents.weights,
+                &weights,
+                sum_tolerance(terms, &weights),
+            );
+            assert_close(&format!("{case}, bias"), &contents.bias, &bias, sum_tolerance(terms, &bias));
+            // A feature may be in every row.
+            assert_close(&format!("{case}, dx"), &got_dx, &dx, sum_tolerance(rows + 8, &dx));
+            assert_close(&format!("{case}, losses"), &got_losses, &ring, sum_tolerance(terms, &ring));
+            let (_, again, _) = step(device, &layer, max_block_rows);
+            let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&got_dx), bits(&again), "{case}: other bits in another run");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! The kernel that computes a label's logits, loss, gradients and optimizer step at once: its two forms against their twin,
+//! and both against f64 and against narrow roundings that may fall either way.
+
+mod support;
+
+use regrow::device::{Buffer, Device};
+use regrow::kernels::fan_in_dlogits::{Block, Loss};
+use regrow::kernels::fan_in_step::{self, StepOptions};
+use regrow::kernels::optimizer::Rule;
+use regrow::kernels::storage::{Precision, Rounding, Storage};
+use support::device::{
+    Outputs, assert_close, compare, engines, garbage, run, sum_tolerance, upload, writable,
+};
+use support::layer::{Hyper, Layer};
+
+/// What the gradients are multiplied with.
+const SCALE: f32 = 0.25;
+
+/// Odd batches, fan-ins, numbers of labels and groups. A fan-in of 33 is more than an invocation keeps.
+fn layers(precision: Precision) -> Vec<Layer> {
+    let block = |rows, first_label, fan_in, group, batch| Block {
+        rows,
+        first_label,
+        fan_in,
+        group,
+        batch,
+        precision,
+    };
+    let shapes = [
+        (block(1, 0, 1, 1, 1), 3),
+        (block(33, 5, 7, 1, 7), 10),
+        (block(129, 7, 32, 1, 17), 40),
+        (block(33, 8, 33, 8, 64), 50),
+        (block(21, 16, 9, 8, 65), 12),
+        (block(3, 0, 32, 1, 130), 70),
+        (block(65, 64, 33, 1, 16), 65),
+    ];
+    shapes.into_iter().enumerate().map(|(seed, shape)| Layer::new(shape, seed as u64)).collect()
+}
+
+/// What can be asked of a layer: to keep features or not.
+fn forms(layer: &Layer) -> Vec<bool> {
+    if fan_in_step::can_keep(layer.block.fan_in) { vec![true, false] } else { vec![false] }
+}
+
+fn options(layer: &Layer, loss: Loss, rule: Rule, keep: bool) -> StepOptions {
+    StepOptions {
+        loss,
+        scale: SCALE,
+        positives: layer.positives.len(),
+        rule,
+        rates: Hyper::SAMPLE.rates(rule),
+        rounding: Rounding::new(77, 5),
+        train_bias: true,
+        keep,
+    }
+}
+
+/// What a step changes and gives, on a device.
+struct After {
+    weights: Buffer,
+    bias: Buffer,
+    states: [Buffer; 4],
+    dlogits: Buffer,
+    before: Buffer,
+    label_loss: Buffer,
+}
+
+fn step(device: &Device, layer: &Layer, options: &StepOptions) -> After {
+    let block = layer.block;
+    let Block { rows, fan_in, precision, .. } = block;
+    let (words, moment_words) = (block.weight_words(), block.moment_words());
+    let state = |i: usize| {
+        let packed = match i {
+            _ if options.rule.states() <= i % 2 => vec![7; 4],
+            0 | 1 => precision.moments.pack(&layer.states[i], fan_in, moment_words),
+            _ => bytemuck::cast_slice(&layer.states[i]).to_vec(),
+        };
+        writable(device, &packed)
+    };
+    let after = After {
+        weights: writable(device, &precision.weights.pack(&layer.weights, fan_in, words)),
+        bias: writable(device, &layer.bias),
+        states: std::array::from_fn(state),
+        dlogits: garbage(device, rows * layer.columns()),
+        // Words that hold no connection are not written.
+        before: writable(device, &vec![0_u32; rows * words]),
+        label_loss: garbage(device, rows),
+    };
+    let (x, indices) = (upload(device, &layer.x), upload(device, &layer.indices));
+    let positives = upload(device, &layer.positives);
+    let [m, v, bm, bv] = after.states.each_ref().map(Buffer::whole);
+    let [w, b] = [&after.weights, &after.bias].map(Buffer::whole);
+    let [dlogits, before, label_loss] = [&after.dlogits, &after.before, &after.label_loss].map(Buffer::whole);
+    run(
+        device,
+        [fan_in_step::launch(
+            block,
+            options,
+            [&x, &indices, &positives],
+            [&w, &b, &m, &v, &bm, &bv],
+            [&dlogits, &before, &label_loss],
+        )],
+    );
+    after
+}
+
+/// Outputs in f32 storage, to compare on every engine.
+fn outputs<'a>(device: &'a Device, layer: &Layer, options: &StepOptions) -> Outputs<'a> {
+    let after = step(device, layer, options);
+    let Block { rows, fan_in, .. } = layer.block;
+    let terms = fan_in + layer.columns() + 8;
+    let lens = |state: usize, len: usize| if options.rule.states() >= state { len } else { 4 };
+    let [first, second, bias_first, bias_second] = &after.states;
+    Outputs::of(device)
+        .close("weights", &after.weights, rows * fan_in, terms)
+        .close("first", first, lens(1, rows * fan_in), terms)
+        .close("second", second, lens(2, rows * fan_in), terms)
+        .close("bias", &after.bias, rows, terms)
+        .close("bias_first", bias_first, lens(1, rows), terms)
+        .close("bias_second", bias_second, lens(2, rows), terms)
+        .close("dlogits", &after.dlogits, rows * layer.columns(), terms)
+        .close("label_loss", &after.label_loss, rows, terms)
+        .exact("before", &after.before, rows * fan_in)
+}
+
+#[test]
+fn steps_follow_the_formulas() {
+    for layer in layers(Precision::default()) {
+        for (loss, rule) in
+            Rule::ALL.into_iter().enumerate().map(|(i, rule)| ([Loss::Bce, Loss::SquaredHinge][i % 2], rule))
+        {
+            let (losses, gradients) = layer.loss(loss);
+            let gradients: Vec<f64> = gradients.iter().map(|g| f64::from(SCALE) * g).collect();
+            let terms = layer.block.fan_in + layer.columns() + 8;
+            for keep in forms(&layer) {
+                let options = options(&layer, loss, rule, keep);
+                let case = format!("{loss:?}, {rule:?}, keep {keep}, {:?}", layer.block);
+                let got = compare(&case, |device| outputs(device, &layer, &options));
+                let close = |name: &str, truth: &[f64]| {
+                    let place = format!("{case}, {name}");
+                    assert_close(&place, got.floats(name), truth, sum_tolerance(terms, truth));
+                };
+                close("dlogits", &gradients);
+                close("label_loss", &losses);
+                let old: &[u32] = bytemuck::cast_slice(&layer.weights);
+                assert_eq!(got.words("before"), old, "{case}");
+                let hyper = Hyper::SAMPLE;
+                let bias_gradient = gradients.chunks(layer.columns()).map(|row| row.iter().sum()).collect();
+                let sides: [(_, _, _, Vec<f64>, _); 2] = [
+                    (
+                        ["weights", "first", "second"],
+                        &layer.weights,
+                        0,
+                        layer.weight_gradient(&gradients),
+                        hyper,
+                    ),
+                    (
+                        ["bias", "bias_first", "bias_second"],
+                        &layer.bias,
+                        2,
+                        bias_gradient,
+                        Hyper { weight_decay: 0.0, ..hyper },
+                    ),
+                ];
+                for (names, before, states, gradient, hyper) in sides {
+                    let at = |values: &[f32], i: usize| f64::from(values[i]);
+                    let [m, v] = [&layer.states[states], &layer.states[states + 1]];
+                    let step = |i: usize| hyper.step(rule, at(before, i), gradient[i], at(m, i), at(v, i));
+                    for (which, name) in names.into_iter().enumerate() {
+                        if rule.states() >= which {
+                            let truth: Vec<f64> = (0..before.len()).map(|i| step(i)[which]).collect();
+                            close(name, &truth);
+                        } else {
+                            let untouched: &[f32] = bytemuck::cast_slice(&[7_u32; 4]);
+                            assert_eq!(got.floats(name), untouched, "{case} touches {name}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_bias_that_is_not_trained_stays() {
+    for layer in layers(Precision::default()) {
+        for keep in [true, false] {
+            let options = StepOptions { train_bias: false, ..options(&layer, Loss::Bce, Rule::AdamW, keep) };
+            let case = format!("keep {keep}, {:?}", layer.block);
+            let got = compare(&case, |device| outputs(device, &layer, &options));
+            assert_eq!(got.floats("bias"), layer.bias, "{case}");
+            assert_eq!(got.floats("bias_first"), layer.states[2], "{case}");
+        }
+    }
+}
+
+/// The numbers next to `value` in a storage, below and above.
+fn neighbours(storage: Storage, value: f64) -> [f64; 2] {
+    let codes = match storage {
+        Storage::F32 => return [value, value],
+        Storage::F16 => 0x7c00,
+        Storage::Bf16 => 0x7f80,
+        Storage::Fp8 => 0x7f,
+    };
+    // Magnitudes grow with their codes.
+    let magnitude = |code: u32| f64::from(storage.decode(code));
+    let (mut low, mut high) = (0, codes - 1);
+    while low < high {
+        let middle = (low + high + 1) / 2;
+        if magnitude(middle) <= value.abs() { low = middle } else { high = middle - 1 }
+    }
+    let (below, above) = (magnitude(low), magnitude((low + 1).min(codes - 1)));
+    if value < 0.0 { [-above, -below] } else { [below, above] }
+}
+
+#[test]
+fn narrow_storage_is_rounded_to_a_neighbour_by_the_same_bits_everywhere() {
+    let mut case = 0;
+    for weights in Storage::ALL {
+        for moments in [Storage::F32, Storage::Bf16] {
+            let precision = Precision { weights, moments, ..Precision::default() };
+            // Of the layers those in which words are shared, and rows of words are padded.
+            for mut layer in layers(precision).into_iter().skip(1).step_by(2) {
+                // Each precision meets each rule that has states for its moments; every form is compiled anew.
+                case += 1;
+                let Block { rows, fan_in, .. } = layer.block;
+                let (words, moment_words) = (layer.block.weight_words(), layer.block.moment_words());
+                // What is stored is what the truth starts from.
+                let stored = |storage: Storage, values: &[f32], words: usize| {
+                    storage.unpack(&storage.pack(values, fan_in, words), fan_in, words)
+                };
+                layer.weights = stored(weights, &layer.weights, words);
+                for state in 0..2 {
+                    layer.states[state] = stored(moments, &layer.states[state], moment_words);
+                }
+                let rule = Rule::ALL[(case + case / 3) % 4];
+                let (_, gradients) = layer.loss(Loss::Bce);
+                let gradients: Vec<f64> = gradients.iter().map(|g| f64::from(SCALE) * g).collect();
+                let gradient = layer.weight_gradient(&gradients);
+                let at = |values: &[f32], i: usize| f64::from(values[i]);
+                let truth: Vec<[f64; 3]> = (0..rows * fan_in)
+                    .map(|i| {
+                        let [m, v] = [&layer.states[0], &layer.states[1]];
+                        Hyper::SAMPLE.step(rule, at(&layer.weights, i), gradient[i], at(m, i), at(v, i))
+                    })
+                    .collect();
+                let terms = fan_in + layer.columns() + 8;
+                let mut all: Vec<Vec<f32>> = Vec::new();
+                for (engine, device) in engines() {
+                    for keep in forms(&layer) {
+                        let case = format!("{rule:?}, keep {keep} on {engine}, {:?}", layer.block);
+                        let after = step(device, &layer, &options(&layer, Loss::Bce, rule, keep));
+                        let read = |buffer: &Buffer, storage: Storage, words: usize| {
+                            let packed = device.read_vec::<u32>(buffer, rows * words).unwrap();
+                            storage.unpack(&packed, fan_in, words)
+                        };
+                        let before = read(&after.before, weights, words);
+                        assert_eq!(before, layer.weights, "{case}");
+                        let mut numbers = read(&after.weights, weights, words);
+                        for (which, storage, buffer, words) in [
+                            (0, weights, &after.weights, words),
+                            (1, moments, &after.states[0], moment_words),
+                            (2, moments, &after.states[1], moment_words),
+                        ] {
+                            if rule.states() < which {
+                                continue;
+                            }
+                            let got = read(buffer, storage, words);
+                            let truth: Vec<f64> = truth.iter().map(|step| step[which]).collect();
+                            let slack = sum_tolerance(terms, &truth);
+                            for (i, (got, truth)) in got.iter().zip(&truth).enumerate() {
+                                let below = neighbours(storage, truth - slack)[0] - slack;
+                                let above = neighbours(storage, truth + slack)[1] + slack;
+                                let got = f64::from(*got);
+                                assert!(
+                                    (below..=above).contains(&got),
+                                    "{case}, tensor {which}, element {i} is {got}, wanted {truth}"
+                                );
+                            }
+                            numbers.extend(got);
+                        }
+                        all.push(numbers);
+                    }
+                }
+                // Sums of another order may fall on the other side of a random number, and seldom do.
+                for other in &all[1..] {
+                    let differ = all[0].iter().zip(other).filter(|(a, b)| {
+                        (f64::from(**a) - f64::from(**b)).abs() > sum_tolerance(terms, &[1.0])
+                    });
+                    let share = differ.count() as f64 / all[0].len() as f64;
+                    assert!(share < 0.02, "{rule:?}, {:?}: {share} differ", layer.block);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_same_bits_from_run_to_run() {
+    for layer in layers(Precision::default()) {
+        for (engine, device) in engines() {
+            for keep in [true, false] {
+                let bits = || outputs(device, &layer, &options(&layer, Loss::Bce, Rule::AdamW, keep)).bits();
+                assert_eq!(bits(), bits(), "keep {keep} on {engine}, {:?}", layer.block);
+            }
+        }
+    }
+}
