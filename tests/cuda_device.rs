@@ -34,6 +34,7 @@ mod with_cuda {
     use regrow::kernels::fan_in_dlogits::Block;
     use regrow::kernels::optimizer::Rule;
     use regrow::kernels::rewire_histogram::{self, Digit};
+    use regrow::kernels::row_bias;
 
     use super::{Command, refusal, regrow};
 
@@ -99,8 +100,20 @@ mod with_cuda {
 
     #[test]
     fn a_kernel_without_a_cuda_form_is_named() {
-        let Some(text) = refused("cuda:0", &[]) else { return };
-        assert!(text.contains("has no CUDA form; set classifier.device = \"cuda:0\""), "{text}");
+        if stand_in().is_none() {
+            return;
+        }
+        let device = Device::cuda("cuda:0", DeviceOptions::default()).unwrap();
+        let [bias, matrix] = [16, 256].map(|bytes| device.allocate("numbers", bytes).unwrap());
+        device.write(&matrix, 0, &[7; 64]).unwrap();
+        let mut recording = Recording::new();
+        recording.clear(&matrix);
+        recording.launch(row_bias::launch(4, 4, &bias.whole(), &matrix.whole()));
+        let text = device.submit(recording).unwrap_err().to_string();
+        let wanted = "kernel row_bias has no CUDA form; set classifier.device = \"cuda:0\"";
+        assert!(text.contains(wanted), "{text}");
+        // Nothing of the recording has run.
+        assert_eq!(device.read_vec::<u8>(&matrix, 64).unwrap(), [7; 64]);
     }
 
     /// The copy of the weights that a step in one walk needs stands in the ledger; launch after launch needs none.
