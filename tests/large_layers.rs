@@ -7,7 +7,7 @@ use regrow::classifier::{FanIn, FanInOptions, Loss, Positives, Step, StepScale};
 use regrow::device::{Device, Recording};
 use regrow::kernels::columns_of;
 use regrow::kernels::optimizer::{Rates, Rule};
-use regrow::kernels::storage::{Precision, Storage};
+use regrow::kernels::storage::Precision;
 use support::device::engines;
 
 const FEATURES: usize = 768;
