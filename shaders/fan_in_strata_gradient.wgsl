@@ -5,15 +5,16 @@
 //
 // where f is the slot in whose stratum d lies. column_sum adds the runs in order.
 //
-// An invocation owns four samples of a piece of a stratum for one run of labels. Its accumulators lie in workgroup memory,
-// where it is alone with them: registers cannot be chosen by an index.
+// An invocation owns four samples of a piece of a stratum for one run of labels. Its accumulators lie where it is alone with
+// them and an index can choose: in workgroup memory, or for wide strata, which would be walked in too many pieces, in
+// `partial` itself.
 //!import linear
 //!import fan_in
 //!import narrow
 
 const WORKGROUP: u32 = 64u;
-// most features of a piece
-const PIECE: u32 = 16u;
+// most features of a piece whose accumulators lie in workgroup memory; 0: they lie in `partial`
+const ROOM: u32 = 16u;
 
 struct Params {
     features: u32,
@@ -25,6 +26,7 @@ struct Params {
     columns: u32,      // batch rounded up to 16
     run: u32,          // labels in a run, whole groups
     runs: u32,
+    piece: u32,        // features in a piece
     pieces: u32,       // of a stratum
 }
 var<immediate> params: Params;
@@ -34,8 +36,17 @@ var<immediate> params: Params;
 @group(0) @binding(2) var<storage, read> indices: array<u32>;             // [rows / group, index_words]
 @group(0) @binding(3) var<storage, read_write> partial: array<vec4<f32>>; // [runs, D, columns]
 
-const ROOM: u32 = PIECE * WORKGROUP;
-var<workgroup> sums: array<vec4<f32>, ROOM>;
+const SUMS: u32 = max(ROOM, 1u) * WORKGROUP;
+var<workgroup> sums: array<vec4<f32>, SUMS>;
+
+fn kept_sum(at: u32) -> vec4<f32> {
+    if ROOM > 0u { return sums[at]; }
+    return partial[at];
+}
+
+fn keep_sum(at: u32, sum: vec4<f32>) {
+    if ROOM > 0u { sums[at] = sum; } else { partial[at] = sum; }
+}
 
 // Where the stratum of a slot begins; behind the last slot, the number of features.
 fn stratum_start(slot: u32) -> u32 {
@@ -59,11 +70,15 @@ fn main(
     let piece = (lane / quads / params.fan_in) % params.pieces;
     let run = lane / quads / params.fan_in / params.pieces;
 
-    let first = stratum_start(slot) + piece * PIECE;
-    let end = min(first + PIECE, stratum_start(slot + 1u));
+    let first = stratum_start(slot) + piece * params.piece;
+    let end = min(first + params.piece, stratum_start(slot + 1u));
     let width = select(0u, end - first, first < end);
+    // Where the accumulators begin, and how far they lie apart.
+    let out = (run * params.features + first) * quads + quad;
+    let base = select(out, local, ROOM > 0u);
+    let stride = select(quads, WORKGROUP, ROOM > 0u);
     for (var i = 0u; i < width; i++) {
-        sums[i * WORKGROUP + local] = vec4<f32>(0.0);
+        keep_sum(base + i * stride, vec4<f32>(0.0));
     }
     let end_row = min((run + 1u) * params.run, params.rows);
     var row = run * params.run;
@@ -72,18 +87,20 @@ fn main(
         let end_of_group = min(row + params.group, end_row);
         let place = index_in(indices[index_at], slot) - first;
         if place < width {
-            let at = place * WORKGROUP + local;
-            var sum = sums[at];
+            let at = base + place * stride;
+            var sum = kept_sum(at);
             for (; row < end_of_group; row++) {
                 let word = weights[row * params.weight_words + slot / per_word(WEIGHTS)];
                 sum += stored(WEIGHTS, word, slot) * dlogits[row * quads + quad];
             }
-            sums[at] = sum;
+            keep_sum(at, sum);
         }
         row = end_of_group;
         index_at += params.index_words;
     }
-    for (var i = 0u; i < width; i++) {
-        partial[(run * params.features + first + i) * quads + quad] = sums[i * WORKGROUP + local];
+    if ROOM > 0u {
+        for (var i = 0u; i < width; i++) {
+            partial[out + i * quads] = sums[base + i * stride];
+        }
     }
 }

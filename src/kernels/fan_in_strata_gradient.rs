@@ -9,8 +9,13 @@ use super::vector::vectorised;
 use super::{WORKGROUP, column_sum, columns_of, workgroups};
 use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
 
-/// Most features whose accumulators an invocation has: with four samples each, a workgroup's take 16 KiB.
+/// Most features whose accumulators an invocation has in workgroup memory: with four samples each, a workgroup's take
+/// 16 KiB.
 const PIECE: usize = 16;
+/// Each piece walks all labels of a run. In more pieces than these, accumulators lie in the partial gradients instead, in
+/// pieces that software Vulkan, whose loops end after 65,535 iterations, can set to zero.
+const MAX_PIECES: usize = 4;
+const WIDE_PIECE: usize = 4096;
 /// The partial gradients of a block take at most so many bytes, unless one alone takes more.
 const PARTIAL_BYTES: usize = 16 << 20;
 /// Most runs that a block is cut into, and least labels in one.
@@ -29,6 +34,7 @@ struct Params {
     columns: u32,
     run: u32,
     runs: u32,
+    piece: u32,
     pieces: u32,
 }
 
@@ -39,13 +45,13 @@ pub static KERNEL: Kernel = Kernel {
     bindings: &[Access::Read, Access::Read, Access::Read, Access::Write],
     twin,
     variants: || {
-        let of = |rows| Storage::ALL.map(|weights| constants(weights, PIECE, rows));
-        IndexRows::variants().map(of).concat()
+        let of = |rows| Storage::ALL.map(|weights| [0, PIECE].map(|room| constants(weights, room, rows)));
+        IndexRows::variants().map(of).concat().concat()
     },
 };
 
-fn constants(weights: Storage, piece: usize, rows: IndexRows) -> Constants {
-    let own = vec![("WEIGHTS", weights as u32), ("PIECE", piece as u32), ("WORKGROUP", WORKGROUP)];
+fn constants(weights: Storage, room: usize, rows: IndexRows) -> Constants {
+    let own = vec![("WEIGHTS", weights as u32), ("ROOM", room as u32), ("WORKGROUP", WORKGROUP)];
     [own, rows.constants().to_vec()].concat()
 }
 
@@ -69,8 +75,9 @@ pub fn launches(
 ) -> [Launch; 2] {
     let strata = block.precision.indices.strata(block.fan_in).expect("the rows are stratified");
     let columns = columns_of(block.batch);
+    let narrow = strata.widest() <= PIECE * MAX_PIECES;
     // Pieces of one width, as narrow as their number allows.
-    let pieces = strata.widest().div_ceil(PIECE);
+    let pieces = strata.widest().div_ceil(if narrow { PIECE } else { WIDE_PIECE });
     let piece = strata.widest().div_ceil(pieces);
     let run = block.rows.div_ceil(runs).next_multiple_of(block.group);
     let runs = block.rows.div_ceil(run);
@@ -84,11 +91,12 @@ pub fn launches(
         columns: columns as u32,
         run: run as u32,
         runs: runs as u32,
+        piece: piece as u32,
         pieces: pieces as u32,
     };
     let gather = Launch {
         kernel: &KERNEL,
-        constants: constants(block.precision.weights, piece, block.indices()),
+        constants: constants(block.precision.weights, if narrow { piece } else { 0 }, block.indices()),
         bindings: [dlogits, weights, indices, partial].map(Clone::clone).to_vec(),
         params: words_of(&params),
         workgroups: workgroups(runs * pieces * block.fan_in * columns / 4),
