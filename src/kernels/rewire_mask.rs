@@ -115,8 +115,14 @@ impl Weights<'_> {
         let count = labels.len() as f32;
         scores.fill(0.0);
         for label in labels {
-            self.storage.decode_row(&self.numbers[label * self.words..][..self.words], opened);
-            scores.iter_mut().zip(&*opened).for_each(|(score, weight)| *score += weight.abs());
+            let stored = &self.numbers[label * self.words..][..self.words];
+            let weights: &[f32] = if self.storage == Storage::F32 {
+                bytemuck::cast_slice(stored)
+            } else {
+                self.storage.decode_row(stored, opened);
+                opened
+            };
+            scores.iter_mut().zip(weights).for_each(|(score, weight)| *score += weight.abs());
         }
         if self.group > 1 {
             scores.iter_mut().for_each(|score| *score /= count);

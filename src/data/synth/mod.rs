@@ -144,6 +144,9 @@ struct Run<'a> {
     progress: &'a mut dyn FnMut(u64, u64),
 }
 
+/// Writes a document, given the ranks of its labels and its words; gives the bytes it wrote.
+type WriteDocument<'a> = dyn FnMut(&World, &[u32], &Text) -> Result<u64> + 'a;
+
 impl Run<'_> {
     fn write_lines(&mut self, path: &Path, split: usize, documents: u64) -> Result<()> {
         let mut line = String::new();
@@ -173,13 +176,8 @@ impl Run<'_> {
         })
     }
 
-    /// Calls `write` for the ranks of the labels and the words of each document; it gives the bytes it wrote.
-    fn each_document(
-        &mut self,
-        split: usize,
-        documents: u64,
-        write: &mut dyn FnMut(&World, &[u32], &Text) -> Result<u64>,
-    ) -> Result<()> {
+    /// Calls `write` for each document of a split.
+    fn each_document(&mut self, split: usize, documents: u64, write: &mut WriteDocument<'_>) -> Result<()> {
         let mut text = Text::default();
         for document in 0..documents {
             let labels = self.world.labels_of(split, document);
