@@ -268,11 +268,13 @@ static inline void multiply_add(float (&c)[4], const unsigned (&a)[4], const uns
     unsigned lane = host::lane();
     for (unsigned i = 0; i < 4; i++) {
         unsigned row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+        float sum = 0;
         for (unsigned k = 0; k < 16; k++) {
             float left = number(row % 8 * 4 + k % 8 / 2, row / 8 + k / 8 * 2, k % 2);
             float right = number(column * 4 + k % 8 / 2, 4 + k / 8, k % 2);
-            c[i] += left * right;
+            sum += left * right;
         }
+        c[i] += sum;
     }
 }
 

@@ -23,6 +23,9 @@ KERNEL fan_in_feature_gradient(
     u32 begin = offsets[feature];
     // A connection stands for as many items as labels share its row of indices.
     u64 items = (u64)(offsets[feature + 1] - begin) * p.group;
+    if (items == 0) {
+        return;
+    }
     u64 item = items * warp / LIST_WARPS, end = items * (warp + 1) / LIST_WARPS;
     float4 sum = splat(0.0f);
     for (; item < end; item += 32) {

@@ -2,8 +2,8 @@
 // that share a row of indices, and a multiple of 16 connections.
 //
 // A block owns a group. What the group looks at is gathered into shared memory, 32 samples at a time, [F, 32]; logits
-// [G, 32] and gradients of the weights [G, F] are products of small matrices. Numbers go into the units as two bf16 each,
-// so that about 16 bits of them count; sums are in f32.
+// [G, 32] and gradients of the weights [G, F] are products of small matrices. Numbers go into the units as three bf16
+// each, six products for one, so that all bits of an f32 count; sums are in f32.
 
 #define GROUP_WARPS 8
 #define GROUP_TILE 32

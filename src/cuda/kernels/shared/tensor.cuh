@@ -34,51 +34,58 @@ __device__ inline void wait_for_copies() {
 }
 #endif
 
-// Numbers as sums of two bf16: 16 bits of each.
-struct Halves { u32 high, low; };
+// Pairs of numbers as sums of three bf16, which is all of an f32: 8 bits in each.
+struct Parts { u32 words[3]; };
 
-__device__ inline Halves split(float first, float second) {
-    Halves out;
-    out.high = pack_bf16(first, second);
-    float first_rest = first - __uint_as_float(out.high << 16);
-    float second_rest = second - __uint_as_float(out.high & 0xffff0000u);
-    out.low = pack_bf16(first_rest, second_rest);
+__device__ inline Parts split(float first, float second) {
+    Parts out;
+#pragma unroll
+    for (u32 i = 0; i < 3; i++) {
+        out.words[i] = pack_bf16(first, second);
+        first -= __uint_as_float(out.words[i] << 16);
+        second -= __uint_as_float(out.words[i] & 0xffff0000u);
+    }
     return out;
 }
 
-// A part of a row-major matrix in shared memory as A: rows and columns from (row, column) on.
+// A part of a row-major matrix in shared memory as A: rows and columns from (row, column) on. [part][word]
 struct SplitA {
-    u32 high[4], low[4];
+    u32 parts[3][4];
 
     __device__ inline void load(const float* matrix, u32 stride, u32 row, u32 column, u32 lane) {
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
             const float* at = matrix + (row + lane / 4 + i % 2 * 8) * stride + column + lane % 4 * 2 + i / 2 * 8;
-            Halves halves = split(at[0], at[1]);
-            high[i] = halves.high;
-            low[i] = halves.low;
+            Parts pair = split(at[0], at[1]);
+            parts[0][i] = pair.words[0];
+            parts[1][i] = pair.words[1];
+            parts[2][i] = pair.words[2];
         }
     }
 };
 
 // The same as B; `down` and `across` are the distances of neighbours in a column and in a row.
 struct SplitB {
-    u32 high[2], low[2];
+    u32 parts[3][2];
 
     __device__ inline void load(const float* matrix, u32 down, u32 across, u32 row, u32 column, u32 lane) {
 #pragma unroll
         for (u32 i = 0; i < 2; i++) {
             const float* at = matrix + (row + lane % 4 * 2 + i * 8) * down + (column + lane / 4) * across;
-            Halves halves = split(at[0], at[down]);
-            high[i] = halves.high;
-            low[i] = halves.low;
+            Parts pair = split(at[0], at[down]);
+            parts[0][i] = pair.words[0];
+            parts[1][i] = pair.words[1];
+            parts[2][i] = pair.words[2];
         }
     }
 };
 
-// c += a * b but for the product of the lower halves, about 2^-18 of the whole.
+// c += a * b, the smallest products first; those left out are below 2^-24 of the whole.
 __device__ inline void multiply_add(float (&c)[4], const SplitA& a, const SplitB& b) {
-    multiply_add(c, a.low, b.high);
-    multiply_add(c, a.high, b.low);
-    multiply_add(c, a.high, b.high);
+    multiply_add(c, a.parts[2], b.parts[0]);
+    multiply_add(c, a.parts[1], b.parts[1]);
+    multiply_add(c, a.parts[0], b.parts[2]);
+    multiply_add(c, a.parts[1], b.parts[0]);
+    multiply_add(c, a.parts[0], b.parts[1]);
+    multiply_add(c, a.parts[0], b.parts[0]);
 }
