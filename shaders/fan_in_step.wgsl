@@ -22,6 +22,9 @@ const WORKGROUP: u32 = 64u;
 const KEPT: u32 = 0u;
 const SLOTS: u32 = max(KEPT, 1u);
 
+// How the features lie in x: 0 f32, 1 f16, two in a word.
+const FEATURES: u32 = 0u;
+
 struct Params {
     @size(48) rates: Rates, // uniform buffers want what follows a struct at a multiple of 16
     rows: u32,         // labels of this launch
@@ -42,7 +45,7 @@ struct Params {
 }
 var<immediate> params: Params;
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;              // [D, columns]
+@group(0) @binding(0) var<storage, read> x: array<vec4<u32>>;              // [D, columns]
 @group(0) @binding(1) var<storage, read> indices: array<u32>;              // [rows / group, index_words]
 @group(0) @binding(2) var<storage, read> positives: array<vec2<u32>>;      // sorted by label, then sample
 @group(0) @binding(3) var<storage, read_write> weights: array<u32>;        // [rows, weight_words]
@@ -68,10 +71,24 @@ fn bits_of(words: vec4<u32>, slot: u32) -> u32 {
     return (words[(slot & 7u) / 2u] >> ((slot & 1u) * 16u)) & 0xffffu;
 }
 
-// Where the features of a connection begin in x.
+// Where the samples of a connection's feature begin in x, in eights.
 fn features_of(row: u32, slot: u32) -> u32 {
     let word = indices[(row / params.group) * params.index_words + index_word(slot)];
-    return index_in(word, slot) * (params.columns / 4u);
+    return index_in(word, slot) * (params.columns / 8u);
+}
+
+struct Eight { low: vec4<f32>, high: vec4<f32> }
+
+// Eight samples of a feature.
+fn fetch(at: u32) -> Eight {
+    if FEATURES == 1u {
+        let word = x[at];
+        return Eight(
+            vec4<f32>(unpack2x16float(word.x), unpack2x16float(word.y)),
+            vec4<f32>(unpack2x16float(word.z), unpack2x16float(word.w)),
+        );
+    }
+    return Eight(bitcast<vec4<f32>>(x[2u * at]), bitcast<vec4<f32>>(x[2u * at + 1u]));
 }
 
 fn weight_of(row: u32, slot: u32) -> f32 {
@@ -173,20 +190,21 @@ fn step_kept(label: ptr<function, Label>) {
         sums[f] = 0.0;
     }
     var bits = 0u;
-    for (var quad = 0u; quad < params.columns / 4u; quad += 2u) {
+    for (var eight = 0u; eight < params.columns / 8u; eight++) {
         var x0: array<vec4<f32>, SLOTS>;
         var x1: array<vec4<f32>, SLOTS>;
         var z0 = vec4<f32>(start);
         var z1 = z0;
         for (var f = 0u; f < SLOTS; f++) {
-            x0[f] = x[at[f] + quad];
-            x1[f] = x[at[f] + quad + 1u];
+            let fetched = fetch(at[f] + eight);
+            x0[f] = fetched.low;
+            x1[f] = fetched.high;
             z0 += w[f] * x0[f];
             z1 += w[f] * x1[f];
         }
-        if quad % 4u == 0u { bits = positive_bits(label, quad * 4u); } else { bits >>= 8u; }
-        let g0 = finish(label, quad, z0, bits);
-        let g1 = finish(label, quad + 1u, z1, bits >> 4u);
+        if eight % 2u == 0u { bits = positive_bits(label, eight * 8u); } else { bits >>= 8u; }
+        let g0 = finish(label, 2u * eight, z0, bits);
+        let g1 = finish(label, 2u * eight + 1u, z1, bits >> 4u);
         for (var f = 0u; f < SLOTS; f++) {
             sums[f] += dot(g0 * x0[f] + g1 * x1[f], vec4<f32>(1.0));
         }
@@ -213,11 +231,13 @@ fn step_fetching_twice(label: ptr<function, Label>) {
         var z3 = z0;
         for (var f = 0u; f < params.fan_in; f++) {
             let w = weight_of(row, f);
-            let at = features_of(row, f) + tile;
-            z0 += w * x[at];
-            z1 += w * x[at + 1u];
-            z2 += w * x[at + 2u];
-            z3 += w * x[at + 3u];
+            let at = features_of(row, f) + tile / 2u;
+            let first_eight = fetch(at);
+            let second_eight = fetch(at + 1u);
+            z0 += w * first_eight.low;
+            z1 += w * first_eight.high;
+            z2 += w * second_eight.low;
+            z3 += w * second_eight.high;
         }
         let bits = positive_bits(label, tile * 4u);
         finish(label, tile, z0, bits);
@@ -233,10 +253,12 @@ fn step_fetching_twice(label: ptr<function, Label>) {
             at[i] = features_of(row, min(begin + i, params.fan_in - 1u));
             sums[i] = vec4<f32>(0.0);
         }
-        for (var quad = 0u; quad < quads; quad++) {
-            let g = dlogits[row * quads + quad];
+        for (var eight = 0u; eight < quads / 2u; eight++) {
+            let g0 = dlogits[row * quads + 2u * eight];
+            let g1 = dlogits[row * quads + 2u * eight + 1u];
             for (var i = 0u; i < 8u; i++) {
-                sums[i] += g * x[at[i] + quad];
+                let fetched = fetch(at[i] + eight);
+                sums[i] += g0 * fetched.low + g1 * fetched.high;
             }
         }
         var gradients: array<f32, 8>;

@@ -6,6 +6,7 @@ use regrow::classifier::{Contents, FanIn, FanInOptions, Loss, Positives, Step, S
 use regrow::device::{Device, Recording};
 use regrow::kernels::fan_in_dlogits::Block;
 use regrow::kernels::optimizer::Rule;
+use regrow::kernels::storage::{Precision, Storage};
 use support::device::{assert_close, engines, sum_tolerance, upload, writable};
 use support::layer::{Hyper, Layer};
 
@@ -60,11 +61,17 @@ fn step(device: &Device, layer: &Layer, max_block_rows: usize) -> (Contents, Vec
 
 #[test]
 fn blocks_chunks_and_windows_together_are_the_layer() {
-    for (seed, (rows, group, batch, max_block_rows)) in
-        [(200, 1, 7, 0), (333, 3, 33, 0), (500, 2, 16, 210), (70, 1, 130, 0)].into_iter().enumerate()
-    {
-        let block = Block { rows, first_label: 0, fan_in: 5, group, batch, precision: Default::default() };
-        let layer = Layer::new((block, 12), seed as u64 + 60);
+    let cases = [(200, 1, 7, 0), (333, 3, 33, 0), (500, 2, 16, 210), (70, 1, 130, 0)];
+    let storages = [Storage::F32, Storage::F16];
+    let cases = cases.into_iter().flat_map(|case| storages.map(|features| (case, features)));
+    for (seed, ((rows, group, batch, max_block_rows), features)) in cases.enumerate() {
+        let precision = Precision { features, ..Precision::default() };
+        let block = Block { rows, first_label: 0, fan_in: 5, group, batch, precision };
+        let given = Layer::new((block, 12), seed as u64 + 60);
+        let mut layer = given.clone();
+        if features == Storage::F16 {
+            layer.x.iter_mut().for_each(|x| *x = half::f16::from_f32(*x).to_f32());
+        }
         let (losses, mut dlogits) = layer.loss(Loss::Bce);
         dlogits.iter_mut().for_each(|g| *g *= f64::from(SCALE));
         let terms = block.fan_in + layer.columns() + 8;
@@ -81,7 +88,7 @@ fn blocks_chunks_and_windows_together_are_the_layer() {
         let ring = [1.0, 2.0 + 0.5 * losses.iter().sum::<f64>(), 3.0, 4.0];
         for (engine, device) in engines() {
             let case = format!("{block:?}, blocks of {max_block_rows} on {engine}");
-            let (contents, got_dx, got_losses) = step(device, &layer, max_block_rows);
+            let (contents, got_dx, got_losses) = step(device, &given, max_block_rows);
             assert_close(
                 &format!("{case}, weights"),
                 &contents.weights,
@@ -92,7 +99,7 @@ fn blocks_chunks_and_windows_together_are_the_layer() {
             // A feature may be in every row.
             assert_close(&format!("{case}, dx"), &got_dx, &dx, sum_tolerance(rows + 8, &dx));
             assert_close(&format!("{case}, losses"), &got_losses, &ring, sum_tolerance(terms, &ring));
-            let (_, again, _) = step(device, &layer, max_block_rows);
+            let (_, again, _) = step(device, &given, max_block_rows);
             let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
             assert_eq!(bits(&got_dx), bits(&again), "{case}: other bits in another run");
         }

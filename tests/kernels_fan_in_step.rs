@@ -6,6 +6,7 @@ mod support;
 use regrow::device::{Buffer, Device};
 use regrow::kernels::fan_in_dlogits::{Block, Loss};
 use regrow::kernels::fan_in_step::{self, StepOptions};
+use regrow::kernels::half_features;
 use regrow::kernels::optimizer::Rule;
 use regrow::kernels::storage::{Precision, Rounding, Storage};
 use support::device::{
@@ -36,6 +37,18 @@ fn layers(precision: Precision) -> Vec<Layer> {
         (block(65, 64, 33, 1, 16), 65),
     ];
     shapes.into_iter().enumerate().map(|(seed, shape)| Layer::new(shape, seed as u64)).collect()
+}
+
+/// Three of the layers: in rows that words do not divide, above the fan-in that is kept, and in groups.
+fn some_of(layers: Vec<Layer>) -> Vec<Layer> {
+    let wanted = [1, 3, 4];
+    layers.into_iter().enumerate().filter(|(i, _)| wanted.contains(i)).map(|(_, layer)| layer).collect()
+}
+
+/// The layer with features that are f16 already, by another conversion than the kernel's.
+fn with_rounded_features(mut layer: Layer) -> Layer {
+    layer.x.iter_mut().for_each(|x| *x = half::f16::from_f32(*x).to_f32());
+    layer
 }
 
 /// What can be asked of a layer: to keep features or not.
@@ -87,7 +100,13 @@ fn step(device: &Device, layer: &Layer, options: &StepOptions) -> After {
         before: writable(device, &vec![0_u32; rows * words]),
         label_loss: garbage(device, rows),
     };
-    let (x, indices) = (upload(device, &layer.x), upload(device, &layer.indices));
+    let mut x = upload(device, &layer.x);
+    if precision.features == Storage::F16 {
+        let halves = garbage(device, layer.x.len() / 2).whole();
+        run(device, [half_features::launch(layer.x.len(), true, &x, &halves)]);
+        x = halves;
+    }
+    let indices = upload(device, &layer.indices);
     let positives = upload(device, &layer.positives);
     let [m, v, bm, bv] = after.states.each_ref().map(Buffer::whole);
     let [w, b] = [&after.weights, &after.bias].map(Buffer::whole);
@@ -126,10 +145,12 @@ fn outputs<'a>(device: &'a Device, layer: &Layer, options: &StepOptions) -> Outp
 
 #[test]
 fn steps_follow_the_formulas() {
-    for layer in layers(Precision::default()) {
-        for (loss, rule) in
-            Rule::ALL.into_iter().enumerate().map(|(i, rule)| ([Loss::Bce, Loss::SquaredHinge][i % 2], rule))
-        {
+    let halves = layers(Precision { features: Storage::F16, ..Precision::default() });
+    let halves = some_of(halves).into_iter().map(with_rounded_features);
+    for (i, layer) in layers(Precision::default()).into_iter().chain(halves).enumerate() {
+        // Two rules a layer, each with another loss; every form is compiled anew.
+        for (rule, loss) in [(i % 4, Loss::Bce), ((i + 2) % 4, Loss::SquaredHinge)] {
+            let rule = Rule::ALL[rule];
             let (losses, gradients) = layer.loss(loss);
             let gradients: Vec<f64> = gradients.iter().map(|g| f64::from(SCALE) * g).collect();
             let terms = layer.block.fan_in + layer.columns() + 8;
@@ -184,7 +205,7 @@ fn steps_follow_the_formulas() {
 
 #[test]
 fn a_bias_that_is_not_trained_stays() {
-    for layer in layers(Precision::default()) {
+    for layer in some_of(layers(Precision::default())) {
         for keep in [true, false] {
             let options = StepOptions { train_bias: false, ..options(&layer, Loss::Bce, Rule::AdamW, keep) };
             let case = format!("keep {keep}, {:?}", layer.block);
@@ -221,7 +242,7 @@ fn narrow_storage_is_rounded_to_a_neighbour_by_the_same_bits_everywhere() {
         for moments in [Storage::F32, Storage::Bf16] {
             let precision = Precision { weights, moments, ..Precision::default() };
             // Of the layers those in which words are shared, and rows of words are padded.
-            for mut layer in layers(precision).into_iter().skip(1).step_by(2) {
+            for mut layer in some_of(layers(precision)) {
                 // Each precision meets each rule that has states for its moments; every form is compiled anew.
                 case += 1;
                 let Block { rows, fan_in, .. } = layer.block;
@@ -304,6 +325,32 @@ fn the_same_bits_from_run_to_run() {
                 let bits = || outputs(device, &layer, &options(&layer, Loss::Bce, Rule::AdamW, keep)).bits();
                 assert_eq!(bits(), bits(), "keep {keep} on {engine}, {:?}", layer.block);
             }
+        }
+    }
+}
+
+#[test]
+fn features_are_rounded_to_the_nearest_half() {
+    // Ties to even, both ends of the subnormals, the largest, what is beyond it, and everyday numbers.
+    let mut numbers =
+        vec![0.0, -0.0, 1.0, 1.000_488_3, 1.001_464_8, -2049.0, 65_504.0, -65_519.9, 6.1e-5, 5.97e-8];
+    numbers.extend([2.0e-8, 3.0e-8, -9.0e-8, 6.097e-5, 1.0e-40, f32::NAN]);
+    numbers.extend(support::device::Numbers::new(9).floats(1000, 3.0));
+    let count = numbers.len();
+    let codes: Vec<u16> = numbers.iter().map(|x| half::f16::from_f32(*x).to_bits()).collect();
+    for packed in [true, false] {
+        let got = compare(&format!("halves, packed {packed}"), |device| {
+            let len = if packed { count / 2 } else { count };
+            let halves = garbage(device, len);
+            run(device, [half_features::launch(count, packed, &upload(device, &numbers), &halves.whole())]);
+            Outputs::of(device).exact("halves", &halves, len)
+        });
+        let got: Vec<u16> = match packed {
+            true => bytemuck::cast_slice(got.words("halves")).to_vec(),
+            false => got.floats("halves").iter().map(|x| half::f16::from_f32(*x).to_bits()).collect(),
+        };
+        for ((got, want), x) in got.iter().zip(&codes).zip(&numbers) {
+            assert_eq!(got, want, "{x:e} gives {got:#x}, wanted {want:#x}");
         }
     }
 }

@@ -276,6 +276,7 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
         fan_in_feature_gradient::launch(block, 4, Windows { rows: 1, offset_words: 5 }, true, [s; 5]),
         fan_in_step::launch(block, &step, [s; 3], [s; 6], [s; 3]),
         fan_in_top_k::launch(block, 5, [s; 8]),
+        half_features::launch(2, true, s, s),
         label_loss::launch(block, Some(Loss::Bce), 1.0, 0, [s; 5]),
         layer_norm::launch(1, 1, 1e-5, [s; 5]),
         layer_norm_backward::launch(1, 1, [s; 5]),

@@ -6,7 +6,7 @@ use crate::classifier::{FanIn, FanInOptions, Head, Loss, Positives, Prune, Ranke
 use crate::device::{Buffer, Device, Recording, Slice};
 use crate::error::{Error, Result};
 use crate::kernels::columns_of;
-use crate::kernels::storage::{Indices, Precision};
+use crate::kernels::storage::{Indices, Precision, Storage};
 use crate::optimize::{Optimizer, Rule, Schedule};
 use crate::random::{Purpose, below, unit, words};
 
@@ -57,12 +57,14 @@ impl LayerSizes {
 
     pub(super) fn describe(&self) -> String {
         let Self { labels, features, fan_in, group, batch, rule, precision } = self;
-        let Precision { weights, moments, indices } = precision;
+        let Precision { weights, moments, features: rounded, indices } = precision;
+        let rounded =
+            if *rounded == Storage::F32 { String::new() } else { format!(", features {rounded:?}") };
         let group = if *group > 1 { format!(", groups of {group}") } else { String::new() };
         let stratified = if *indices == Indices::Free { "" } else { ", stratified" };
         format!(
             "{labels} labels, fan-in {fan_in}{stratified}{group}, {features} features, batch {batch}, {rule:?}, weights {weights:?}, \
-             moments {moments:?}"
+             moments {moments:?}{rounded}"
         )
     }
 

@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::kernels::fan_in_dlogits::{self, Block, Loss};
 use crate::kernels::optimizer::{Rates, Rule};
 use crate::kernels::rewire_regrow::Growth;
-use crate::kernels::storage::{Indices, Precision, Rounding};
-use crate::kernels::{columns_of, fan_in_step, fan_in_sweep, inverted_index};
+use crate::kernels::storage::{Indices, Precision, Rounding, Storage};
+use crate::kernels::{columns_of, fan_in_step, fan_in_sweep, half_features, inverted_index};
 
 /// Logit gradients of a block take at most so many bytes.
 pub const WORKSPACE_BYTES: usize = 64 << 20;
@@ -95,6 +95,8 @@ pub struct FanIn {
     /// Its labels, in order.
     pub blocks: Vec<LabelBlock>,
     workspace: Workspace,
+    /// The features of a step in 16 bits: in pairs, or as f32 for the one pass.
+    halves: Option<Buffer>,
     kind: DeviceKind,
 }
 
@@ -220,7 +222,14 @@ impl FanIn {
                 Workspace::OnePass { partial: device.allocate("partial feature gradients", bytes)? }
             }
         };
-        Ok(Self { options, blocks, workspace, kind: device.kind() })
+        let halves = match precision.features {
+            Storage::F32 => None,
+            _ => {
+                let bytes = features * columns * if device.runs_fused() { 4 } else { 2 };
+                Some(device.allocate("features in 16 bits", bytes as u64)?)
+            }
+        };
+        Ok(Self { options, blocks, workspace, halves, kind: device.kind() })
     }
 
     /// Makes its labels the rows from `first` on of a larger layer: positives, filters and rankings number them so.
@@ -240,6 +249,13 @@ impl FanIn {
     /// Records one training step over all labels: the loss is added to its place in the ring, the gradient of the
     /// features to `dx`, and weights and biases take one optimizer step.
     pub fn record_step(&self, recording: &mut Recording, step: &Step<'_>) {
+        let packed = matches!(self.workspace, Workspace::Launches(_));
+        let count = self.options.features * columns_of(step.batch);
+        let halves = self.halves.as_ref().map(Buffer::whole);
+        if let Some(halves) = &halves {
+            recording.launch(half_features::launch(count, packed, step.x, halves));
+        }
+        let step = &Step { x: halves.as_ref().unwrap_or(step.x), ..*step };
         for block in &self.blocks {
             match &self.workspace {
                 Workspace::OnePass { partial } => self.record_one_pass(recording, block, step, partial),

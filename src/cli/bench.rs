@@ -41,6 +41,9 @@ pub(super) struct BenchArgs {
     /// How the optimizer's states are stored
     #[arg(long, value_enum, default_value = "f32")]
     moments: MomentsArg,
+    /// Round features to 16 bits in the classifier's step
+    #[arg(long)]
+    half_features: bool,
     /// The classifier's optimizer
     #[arg(long, value_enum, default_value = "sgd")]
     optimizer: RuleArg,
@@ -167,6 +170,7 @@ impl BenchArgs {
             PatternArg::Free => Indices::Free,
             PatternArg::Stratified => Indices::Stratified { features: self.features },
         };
+        let features = if self.half_features { Storage::F16 } else { Storage::F32 };
         let shape = match self.encoder {
             EncoderArg::None => None,
             EncoderArg::Tiny => Some(EncoderShape::Tiny),
@@ -186,7 +190,7 @@ impl BenchArgs {
                     RuleArg::Adam => Rule::Adam,
                     RuleArg::Adamw => Rule::AdamW,
                 },
-                precision: Precision { weights, moments, indices },
+                precision: Precision { weights, moments, features, indices },
             },
             encoder: shape.map(|shape| EncoderSizes {
                 shape,

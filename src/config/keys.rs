@@ -244,6 +244,9 @@ mod tests {
             "config train.epochs: must be a whole number, is a string (\"3\")"
         );
         assert!(error("", &["classifier.loss=focal"]).contains("classifier.loss"));
+        assert!(error("", &["classifier.features=bf16"]).contains("classifier.features: must be f32 or f16"));
+        let dense = error("", &["classifier.head=dense", "classifier.features=f16"]);
+        assert!(dense.contains("classifier.features: only the fan_in head"), "{dense}");
         assert!(error("", &["classifier.bias_init=often"]).contains("classifier.bias_init"));
         assert!(error("", &["optimizer.classifier.lr=nan"]).contains("optimizer.classifier.lr"));
         assert!(error("", &["optimizer.encoder.lr=0"]).contains("above 0"));

@@ -190,7 +190,7 @@ sections! {
     Data { path: String, format: Format, text: Text, augment: bool, max_tokens: usize, cache: String }
     /// `[classifier]`.
     Classifier {
-        head: HeadKind, fan_in: usize, pattern: Pattern, group: usize, grouping: String, weights: Storage, moments: Storage, loss: Loss, reduction: Reduction, bias: bool,
+        head: HeadKind, fan_in: usize, pattern: Pattern, group: usize, grouping: String, weights: Storage, moments: Storage, features: Storage, loss: Loss, reduction: Reduction, bias: bool,
         init_scale: f64, bias_init: BiasInit, dense_labels: f64, dense_features: usize, device: String,
     }
     /// `[intermediate]`.
@@ -277,8 +277,16 @@ impl Config {
         if !matches!(c.moments, Storage::F32 | Storage::Bf16) {
             return Err(Error::config("classifier.moments", "must be f32 or bf16"));
         }
-        if c.head != HeadKind::FanIn && (c.weights, c.moments) != (Storage::F32, Storage::F32) {
-            let key = if c.weights == Storage::F32 { "classifier.moments" } else { "classifier.weights" };
+        if !matches!(c.features, Storage::F32 | Storage::F16) {
+            return Err(Error::config("classifier.features", "must be f32 or f16"));
+        }
+        let narrow = [
+            ("classifier.weights", c.weights),
+            ("classifier.moments", c.moments),
+            ("classifier.features", c.features),
+        ];
+        let narrow = narrow.into_iter().find(|(_, storage)| *storage != Storage::F32);
+        if let (true, Some((key, _))) = (c.head != HeadKind::FanIn, narrow) {
             return Err(Error::config(key, "only the fan_in head is stored narrow; the others take f32"));
         }
         within("classifier.init_scale", c.init_scale, 0.0, 1e6, "0 or more")?;

@@ -66,9 +66,13 @@ fn variants() -> Vec<Constants> {
     for rows in IndexRows::variants() {
         for precision in Precision::all() {
             for rule in Rule::ALL {
-                let losses = [Loss::Bce, Loss::SquaredHinge];
-                all.extend(losses.map(|loss| constants(loss, rule, precision, rows, 0)));
-                all.extend([1, 7, MAX_KEPT].map(|kept| constants(Loss::Bce, rule, precision, rows, kept)));
+                let of = |loss, precision, kept| constants(loss, rule, precision, rows, kept);
+                all.extend([Loss::Bce, Loss::SquaredHinge].map(|loss| of(loss, precision, 0)));
+                let halves = Precision { features: Storage::F16, ..precision };
+                for kept in [1, 7, MAX_KEPT] {
+                    all.extend([precision, halves].map(|precision| of(Loss::Bce, precision, kept)));
+                }
+                all.push(of(Loss::SquaredHinge, halves, 0));
             }
         }
     }
@@ -76,10 +80,14 @@ fn variants() -> Vec<Constants> {
 }
 
 fn constants(loss: Loss, rule: Rule, precision: Precision, rows: IndexRows, kept: usize) -> Constants {
-    let (precision, rows) = (precision.constants(), rows.constants());
-    let own =
-        [("KEPT", kept as u32), ("LOSS", loss as u32), ("OPTIMIZER", rule as u32), ("WORKGROUP", WORKGROUP)];
-    [own.as_slice(), &precision, &rows].concat()
+    let own = [
+        ("FEATURES", precision.features as u32),
+        ("KEPT", kept as u32),
+        ("LOSS", loss as u32),
+        ("OPTIMIZER", rule as u32),
+        ("WORKGROUP", WORKGROUP),
+    ];
+    [own.as_slice(), &precision.constants(), &rows.constants()].concat()
 }
 
 /// What one step computes with.
@@ -104,7 +112,8 @@ pub struct StepOptions {
     pub keep: bool,
 }
 
-/// One step of a run of labels. In: `x` [D, columns], `indices` [rows / group, index words], `positives` (label, sample)
+/// One step of a run of labels. In: `x` [D, columns], f16 in
+/// pairs where the precision has them so, `indices` [rows / group, index words], `positives` (label, sample)
 /// pairs [P, 2] of the batch sorted by label, then sample. Changed: `weights` [rows, weight words], `bias` \[rows\], their
 /// first and second states [rows, moment words] and \[rows\]. Out: `dlogits` [rows, columns], the gradient of the loss times
 /// the scale; `before` [rows, weight words], the weights as they were, which the features' gradient needs; `label_loss`
@@ -178,8 +187,17 @@ fn twin(call: &mut TwinCall<'_>) {
     let rule = Rule::from_constant(call.constant("OPTIMIZER"));
     let hinge = call.constant("LOSS") == Loss::SquaredHinge as u32;
     let storage = ["WEIGHTS", "MOMENTS"].map(|name| Storage::from_constant(call.constant(name)));
-    let (x, indices) = (call.read::<f32>(0), call.read::<u32>(1));
+    let (words_of_x, indices) = (call.read::<u32>(0), call.read::<u32>(1));
     let index_rows = IndexRows::from_constant(call.constant("STRATIFIED_FEATURES"), p.fan_in as usize);
+    let features = Storage::from_constant(call.constant("FEATURES"));
+    let mut opened = Vec::new();
+    let x: &[f32] = if features == Storage::F32 {
+        bytemuck::cast_slice(words_of_x)
+    } else {
+        opened.resize(words_of_x.len() * 2, 0.0);
+        features.decode_row(words_of_x, &mut opened);
+        &opened
+    };
     let positives = &call.read::<[u32; 2]>(2)[..p.positives as usize];
     let (rows, words, columns) = (p.rows as usize, p.weight_words as usize, p.columns as usize);
     let chunks = rows.div_ceil(CHUNK);

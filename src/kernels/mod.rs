@@ -33,6 +33,7 @@ pub mod fan_in_strata_gradient;
 pub mod fan_in_sweep;
 pub mod fan_in_top_k;
 mod group_tiles;
+pub mod half_features;
 pub mod inverted_index;
 pub mod label_loss;
 pub mod layer_norm;
@@ -115,6 +116,7 @@ pub const ALL: &[&Kernel] = &[
     &fan_in_step::KERNEL,
     &fan_in_strata_gradient::KERNEL,
     &fan_in_top_k::KERNEL,
+    &half_features::KERNEL,
     &inverted_index::COUNT,
     &inverted_index::SCAN,
     &inverted_index::OFFSETS,

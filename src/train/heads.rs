@@ -121,6 +121,7 @@ fn fan_in_options(config: &Config, sizes: ModelSizes, features: usize) -> FanInO
         precision: Precision {
             weights: c.weights,
             moments: c.moments,
+            features: c.features,
             indices: match c.pattern {
                 Pattern::Free => Indices::Free,
                 Pattern::Stratified => Indices::Stratified { features },

@@ -97,7 +97,12 @@ pub fn options(layer: &Layer, precision: Precision, rule: Rule, max_block_rows: 
 }
 
 pub fn stratified(layer: &Layer, weights: Storage, moments: Storage) -> Precision {
-    Precision { weights, moments, indices: Indices::Stratified { features: layer.features } }
+    Precision {
+        weights,
+        moments,
+        indices: Indices::Stratified { features: layer.features },
+        ..Precision::default()
+    }
 }
 
 pub fn on(device: &Device, layer: &Layer, options: FanInOptions) -> FanIn {

@@ -9,6 +9,8 @@ pub struct Precision {
     pub weights: Storage,
     /// The optimizer's states of the weights: f32 or bf16.
     pub moments: Storage,
+    /// The features that a training step reads: f32, or f16, to which they are rounded first.
+    pub features: Storage,
     /// The indices, and with that where they may point.
     pub indices: Indices,
 }
