@@ -226,9 +226,9 @@ fn neighbours(storage: Storage, value: f64) -> [f64; 2] {
     };
     // Magnitudes grow with their codes.
     let magnitude = |code: u32| f64::from(storage.decode(code));
-    let (mut low, mut high) = (0, codes - 1);
+    let (mut low, mut high) = (0_u32, codes - 1);
     while low < high {
-        let middle = (low + high + 1) / 2;
+        let middle = (low + high).div_ceil(2);
         if magnitude(middle) <= value.abs() { low = middle } else { high = middle - 1 }
     }
     let (below, above) = (magnitude(low), magnitude((low + 1).min(codes - 1)));

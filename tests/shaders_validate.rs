@@ -35,8 +35,12 @@ fn parse(kernel: &'static Kernel, constants: &[(&'static str, u32)], immediates:
         shader::expand(kernel, constants, immediates).unwrap_or_else(|error| panic!("{name}: {error}"));
     let module = naga::front::wgsl::parse_str(&text)
         .unwrap_or_else(|error| panic!("{name}, parsing:\n{}", error.emit_to_string(&text)));
-    // The floor: the fallback must do without any capability.
-    let mut capabilities = if immediates { Capabilities::IMMEDIATES } else { Capabilities::empty() };
+    // The floor: the fallback must do without any capability but one, f16 taken out of a word, which wgpu has on Vulkan,
+    // Metal and Direct3D whether or not a shader may compute in f16.
+    let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    if immediates {
+        capabilities |= Capabilities::IMMEDIATES;
+    }
     if cooperative(kernel) {
         capabilities |= Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16;
     }

@@ -124,7 +124,7 @@ pub fn launches(
 impl Params {
     /// How a connection is written into its list.
     fn entry(&self, connection: u32) -> u32 {
-        connection / self.fan_in << 16 | connection % self.fan_in
+        ((connection / self.fan_in) << 16) | (connection % self.fan_in)
     }
 
     /// (connection, feature) of every connection in a chunk.
