@@ -397,7 +397,9 @@ fn every_feature_lists_its_connections_in_order() {
         for feature in 0..features {
             let has = |c: &usize| layer.index(c / block.fan_in * block.group, c % block.fan_in) == feature;
             lists.extend(
-                (0..connections).filter(has).map(|c| (c / block.fan_in << 16 | c % block.fan_in) as u32),
+                (0..connections)
+                    .filter(has)
+                    .map(|c| (((c / block.fan_in) << 16) | (c % block.fan_in)) as u32),
             );
             offsets.push(lists.len() as u32);
         }
