@@ -18,7 +18,7 @@ tests() {
 }
 
 classifier=(--test kernels_classifier --test kernels_fused --test kernels_rewire --test narrow_storage
-    --test rewire_growth --test grouped_ranking --test golden_fan_in --test golden_rewire --test device_recordings
+    --test rewire_growth --test golden_fan_in --test golden_rewire --test device_recordings
     --test kernels_probes)
 
 if [ "${1:-}" = --on-gpu ]; then

@@ -41,12 +41,18 @@ namespace host {
 constexpr unsigned WARP = 32;
 constexpr size_t STACK = 256 << 10;
 
+// A stack on which threads run: one after the other, until one waits.
 struct Fiber {
     ucontext_t start;
     jmp_buf place;
-    std::unique_ptr<char[]> stack;
-    uint3 thread;
-    bool begun = false, ended;
+    std::unique_ptr<char[]> stack{new char[STACK]};
+    bool begun = false;
+};
+
+struct Thread {
+    uint3 index;
+    Fiber* fiber;
+    bool begun, ended;
     unsigned exchanges;
     // Copies that were begun: to, from, bytes.
     std::vector<std::tuple<void*, const void*, size_t>> copies;
@@ -64,25 +70,30 @@ struct Warp {
 };
 
 struct Block {
-    std::vector<Fiber> fibers;
+    std::vector<Thread> threads;
+    std::vector<std::unique_ptr<Fiber>> fibers;
+    std::vector<Fiber*> idle;
     std::vector<Warp> warps;
     Meeting all;
     std::vector<char> dynamic;
     uint3 index, size;
-    unsigned current, progress;
+    unsigned current, progress, begun;
+    bool backwards;
     jmp_buf scheduler;
     std::function<void()> body;
 };
 
 inline Block block;
 
-inline Fiber& self() { return block.fibers[block.current]; }
+inline Thread& self() { return block.threads[block.current]; }
 
-inline void yield() {
-    if (_setjmp(self().place) == 0) {
+inline void leave(Fiber* fiber) {
+    if (_setjmp(fiber->place) == 0) {
         _longjmp(block.scheduler, 1);
     }
 }
+
+inline void yield() { leave(self().fiber); }
 
 inline void meet(Meeting& meeting) {
     unsigned round = meeting.round;
@@ -117,7 +128,16 @@ template <class T> T exchange(unsigned mask, T value, unsigned from) {
     return value;
 }
 
-// A fiber serves a thread of one block after the other.
+// The i-th thread to begin.
+inline unsigned in_order(unsigned i) { return block.backwards ? block.size.x - 1 - i : i; }
+
+// Lets the next thread begin on a fiber.
+inline void begin_next(Fiber* fiber) {
+    block.current = in_order(block.begun++);
+    self().begun = true;
+    self().fiber = fiber;
+}
+
 inline void run_fiber() {
     while (true) {
         block.body();
@@ -126,16 +146,31 @@ inline void run_fiber() {
         }
         self().ended = true;
         block.progress++;
-        yield();
+        if (block.begun < block.size.x) {
+            begin_next(self().fiber);
+        } else {
+            block.idle.push_back(self().fiber);
+            leave(self().fiber);
+        }
     }
 }
 
 inline void resume(unsigned number) {
-    block.current = number;
-    Fiber& fiber = self();
     if (_setjmp(block.scheduler) != 0) {
         return;
     }
+    if (block.threads[number].begun) {
+        block.current = number;
+    } else {
+        if (block.idle.empty()) {
+            block.fibers.push_back(std::make_unique<Fiber>());
+            block.idle.push_back(block.fibers.back().get());
+        }
+        Fiber* fiber = block.idle.back();
+        block.idle.pop_back();
+        begin_next(fiber);
+    }
+    Fiber& fiber = *self().fiber;
     if (fiber.begun) {
         _longjmp(fiber.place, 1);
     }
@@ -152,26 +187,29 @@ inline void resume(unsigned number) {
 inline void run_block(bool backwards) {
     unsigned threads = block.size.x;
     for (unsigned i = 0; i < threads; i++) {
-        Fiber& fiber = block.fibers[i];
-        fiber.ended = false;
-        fiber.exchanges = 0;
-        fiber.thread = {i, 0, 0};
+        Thread& thread = block.threads[i];
+        thread.index = {i, 0, 0};
+        thread.begun = thread.ended = false;
+        thread.exchanges = 0;
     }
     for (Warp& warp : block.warps) {
         unsigned first = WARP * unsigned(&warp - block.warps.data());
         warp.meeting = {std::min(WARP, threads - first), 0, 0};
     }
     block.all = {threads, 0, 0};
+    block.begun = 0;
+    block.backwards = backwards;
     std::memset(block.dynamic.data(), 0xdc, block.dynamic.size());
     for (unsigned left = threads; left > 0;) {
         unsigned before = block.progress;
+        for (unsigned i = 0; i < threads; i++) {
+            if (!block.threads[in_order(i)].ended) {
+                resume(in_order(i));
+            }
+        }
         left = 0;
         for (unsigned i = 0; i < threads; i++) {
-            unsigned number = backwards ? threads - 1 - i : i;
-            if (!block.fibers[number].ended) {
-                resume(number);
-                left += !block.fibers[number].ended;
-            }
+            left += !block.threads[i].ended;
         }
         if (left > 0 && block.progress == before) {
             fail("threads wait for others that have ended or wait elsewhere");
@@ -180,10 +218,7 @@ inline void run_block(bool backwards) {
 }
 
 inline void run_grid(unsigned blocks, unsigned threads, unsigned shared_bytes, std::function<void()> body) {
-    while (block.fibers.size() < threads) {
-        block.fibers.emplace_back();
-        block.fibers.back().stack = std::make_unique<char[]>(STACK);
-    }
+    block.threads.resize(threads);
     block.warps.resize((threads + WARP - 1) / WARP);
     block.dynamic.resize(shared_bytes + 16);
     block.size = {threads, 1, 1};
@@ -214,7 +249,7 @@ template <class... A> void call(void (*kernel)(A...), const std::vector<std::vec
 } // namespace host
 
 #define ON_HOST
-#define threadIdx (host::self().thread)
+#define threadIdx (host::self().index)
 #define blockIdx (host::block.index)
 #define blockDim (host::block.size)
 #define DYNAMIC_SHARED(name) float4* name = (float4*)host::dynamic_shared()
