@@ -18,8 +18,9 @@ tests() {
 }
 
 classifier=(--test kernels_classifier --test kernels_fused --test kernels_rewire --test narrow_storage
-    --test rewire_growth --test golden_fan_in --test golden_rewire --test device_recordings
-    --test kernels_probes)
+    --test rewire_growth --test golden_fan_in --test golden_rewire --test device_recordings --test kernels_probes
+    --test kernels_fan_in_step --test fan_in_chunks --test stratified_layer --test stratified_rewire --test mixed_head
+    --test kernels_dense_head)
 
 if [ "${1:-}" = --on-gpu ]; then
     REGROW_TEST_CUDA=1 tests "${classifier[@]}"

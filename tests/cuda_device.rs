@@ -31,10 +31,11 @@ fn a_build_without_cuda_says_so() {
 mod with_cuda {
     use regrow::classifier::{FanIn, FanInOptions, Loss, Positives, Step, StepScale};
     use regrow::device::{Device, DeviceOptions, Recording};
+    use regrow::kernels::activation::{self, Activation};
     use regrow::kernels::fan_in_dlogits::Block;
-    use regrow::kernels::optimizer::Rule;
+    use regrow::kernels::optimizer::{Rates, Rule};
     use regrow::kernels::rewire_histogram::{self, Digit};
-    use regrow::kernels::row_bias;
+    use regrow::kernels::storage::{Indices, Precision};
 
     use super::{Command, refusal, regrow};
 
@@ -104,63 +105,81 @@ mod with_cuda {
             return;
         }
         let device = Device::cuda("cuda:0", DeviceOptions::default()).unwrap();
-        let [bias, matrix] = [16, 256].map(|bytes| device.allocate("numbers", bytes).unwrap());
+        let matrix = device.allocate("numbers", 256).unwrap();
         device.write(&matrix, 0, &[7; 64]).unwrap();
         let mut recording = Recording::new();
         recording.clear(&matrix);
-        recording.launch(row_bias::launch(4, 4, &bias.whole(), &matrix.whole()));
+        let [x, dout, dx, again] = [(); 4].map(|()| device.allocate("numbers", 16).unwrap().whole());
+        let backward = activation::backward(Activation::Relu, 4, &x, &dout, &dx, Some(&again));
+        recording.launch(backward);
         let text = device.submit(recording).unwrap_err().to_string();
-        let wanted = "kernel row_bias has no CUDA form; set classifier.device = \"cuda:0\"";
+        let wanted = "kernel activation_again has no CUDA form; set classifier.device = \"cuda:0\"";
         assert!(text.contains(wanted), "{text}");
         // Nothing of the recording has run.
         assert_eq!(device.read_vec::<u8>(&matrix, 64).unwrap(), [7; 64]);
     }
 
-    /// The copy of the weights that a step in one walk needs stands in the ledger; launch after launch needs none.
+    fn layer_options(fan_in: usize, group: usize, precision: Precision) -> FanInOptions {
+        FanInOptions {
+            labels: 40,
+            features: 2 * fan_in,
+            fan_in,
+            group,
+            max_batch: 3,
+            rule: Rule::AdamW,
+            precision,
+            train_bias: true,
+            init_scale: 1.0,
+            bias_init: 0.0,
+            seed: 1,
+            max_block_rows: 0,
+        }
+    }
+
+    /// One step of a layer on three samples.
+    fn step(device: &Device, layer: &FanIn) {
+        let features = layer.options.features;
+        let [x, dx] =
+            [(); 2].map(|()| device.allocate("features", (features * 16 * 4) as u64).unwrap().whole());
+        let [losses, pairs] = [(); 2].map(|()| device.allocate("pairs", 16).unwrap().whole());
+        let mut recording = Recording::new();
+        layer.record_step(
+            &mut recording,
+            &Step {
+                batch: 3,
+                loss: Loss::Bce,
+                scale: StepScale { gradient: 1.0, loss: 1.0, place: 0 },
+                step: 0,
+                rates: Rates::default(),
+                positives: &Positives { count: 0, pairs },
+                x: &x,
+                dx: &dx,
+                losses: &losses,
+            },
+        );
+        device.submit(recording).unwrap();
+    }
+
     #[test]
-    fn a_step_is_one_walk_over_the_weights() {
+    fn the_plan_lists_every_buffer_of_a_layer() {
         if stand_in().is_none() {
             return;
         }
-        for (group, fused, copies) in [(1, true, 1), (16, true, 1), (1, false, 0)] {
-            let device = Device::cuda("cuda", DeviceOptions { fused, ..DeviceOptions::default() }).unwrap();
-            let options = FanInOptions {
-                labels: 40,
-                features: 20,
-                fan_in: 16,
-                group,
-                max_batch: 3,
-                rule: Rule::AdamW,
-                precision: Default::default(),
-                train_bias: true,
-                init_scale: 1.0,
-                bias_init: 0.0,
-                seed: 1,
-                max_block_rows: 0,
+        let stratified = Precision { indices: Indices::Stratified { features: 32 }, ..Precision::default() };
+        for (group, precision) in [(1, Precision::default()), (16, Precision::default()), (1, stratified)] {
+            let device = Device::cuda("cuda", DeviceOptions::default()).unwrap();
+            let plan = device.planning();
+            let options = layer_options(16, group, precision);
+            let layers = [&plan, &device].map(|device| FanIn::new(device, options).unwrap());
+            let listed = |device: &Device| -> Vec<(String, u64)> {
+                device.memory().buffers.into_iter().map(|buffer| (buffer.name, buffer.bytes)).collect()
             };
-            let layer = FanIn::new(&device, options).unwrap();
-            let [x, dx] = [(); 2].map(|()| device.allocate("features", 20 * 16 * 4).unwrap().whole());
-            let [losses, pairs] = [(); 2].map(|()| device.allocate("pairs", 16).unwrap().whole());
-            let mut recording = Recording::new();
-            layer.record_step(
-                &mut recording,
-                &Step {
-                    batch: 3,
-                    loss: Loss::Bce,
-                    scale: StepScale { gradient: 1.0, loss: 1.0, place: 0 },
-                    step: 0,
-                    rates: Default::default(),
-                    positives: &Positives { count: 0, pairs },
-                    x: &x,
-                    dx: &dx,
-                    losses: &losses,
-                },
-            );
-            device.submit(recording).unwrap();
+            let planned = listed(&plan);
+            assert!(planned.iter().any(|(name, _)| name == "weights before the step"), "{planned:?}");
+            assert_eq!(planned, listed(&device));
+            step(&device, &layers[1]);
             device.wait().unwrap();
-            let buffers = device.memory().buffers;
-            let kept = buffers.iter().filter(|buffer| buffer.name == "classifier weights before the step");
-            assert_eq!(kept.map(|buffer| buffer.bytes).collect::<Vec<_>>(), vec![40 * 16 * 4; copies]);
+            assert_eq!(planned, listed(&device));
         }
     }
 

@@ -17,7 +17,8 @@ use support::layer::{Hyper, Layer};
 /// What the gradients are multiplied with.
 const SCALE: f32 = 0.25;
 
-/// Odd batches, fan-ins, numbers of labels and groups. A fan-in of 33 is more than an invocation keeps.
+/// Odd batches, fan-ins, numbers of labels and groups. A fan-in of 33 is more than an invocation keeps, one of 1,100
+/// more than a warp on CUDA has opened at once.
 fn layers(precision: Precision) -> Vec<Layer> {
     let block = |rows, first_label, fan_in, group, batch| Block {
         rows,
@@ -35,6 +36,7 @@ fn layers(precision: Precision) -> Vec<Layer> {
         (block(21, 16, 9, 8, 65), 12),
         (block(3, 0, 32, 1, 130), 70),
         (block(65, 64, 33, 1, 16), 65),
+        (block(2, 3, 1100, 1, 5), 1200),
     ];
     shapes.into_iter().enumerate().map(|(seed, shape)| Layer::new(shape, seed as u64)).collect()
 }

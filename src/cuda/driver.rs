@@ -278,11 +278,6 @@ impl Memory {
         assert!(offset.checked_add(bytes).is_some_and(|end| end <= self.bytes));
         self.address + offset
     }
-
-    /// How many bytes there are.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
-    }
 }
 
 impl Drop for Memory {

@@ -4,16 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::compiled::Compiled;
 use super::driver::{Context, Memory, Pinned, fault, version_text};
-use super::kernels::{Form, form_of};
+use super::kernels::form_of;
 use super::staging::{PIECE_BYTES, Staging};
-use super::sweep::{self, Step};
-use crate::device::{
-    Buffer, Command, DeviceOptions, Launch, Ledger, ReadSlot, Recording, Slice, Ticket, foreign,
-};
+use crate::device::{Buffer, Command, DeviceOptions, Launch, ReadSlot, Recording, Slice, Ticket, foreign};
 use crate::error::{Error, Result};
-
-/// Name of the copy of the weights in the ledger.
-const KEPT: &str = "classifier weights before the step";
 
 /// A buffer of the device.
 pub(crate) struct CudaMemory(Memory);
@@ -28,22 +22,14 @@ pub(crate) struct CudaEngine {
     name: String,
     context: Arc<Context>,
     compiled: Compiled,
-    state: Mutex<State>,
-    /// Whether the launches of a step are run as one where they can be.
-    fused: bool,
-    ledger: Arc<Ledger>,
-}
-
-#[derive(Default)]
-struct State {
-    staging: Staging,
-    /// The weights of a block as they were before its step.
-    kept: Option<Memory>,
+    staging: Mutex<Staging>,
+    /// Whether matrix units take the groups that they can.
+    matrix_units: bool,
 }
 
 impl CudaEngine {
-    /// Opens `cuda` or `cuda:NUMBER`. `ledger` counts what the engine takes for itself.
-    pub(crate) fn new(wanted: &str, options: DeviceOptions, ledger: Arc<Ledger>) -> Result<Self> {
+    /// Opens `cuda` or `cuda:NUMBER`.
+    pub(crate) fn new(wanted: &str, options: DeviceOptions) -> Result<Self> {
         let (card, driver) = super::find(wanted)?;
         let context = Context::open(&card)?;
         let compiled = Compiled::new(&context, card.capability, driver)?;
@@ -54,19 +40,19 @@ impl CudaEngine {
             version_text(driver),
             compiled.by
         );
-        Ok(Self { name, context, compiled, state: Mutex::default(), fused: options.fused, ledger })
+        Ok(Self { name, context, compiled, staging: Mutex::default(), matrix_units: options.fused })
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn staging(&self) -> std::sync::MutexGuard<'_, Staging> {
+        self.staging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn memory(&self, label: &str, bytes: u64) -> Result<Memory> {
-        self.context.allocate(bytes).map_err(|error| {
+    pub(crate) fn allocate(&self, label: &str, bytes: u64) -> Result<CudaMemory> {
+        self.context.allocate(bytes).map(CudaMemory).map_err(|error| {
             use cudarc::driver::sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY;
             if error.0 != CUDA_ERROR_OUT_OF_MEMORY {
                 return fault(&format!("allocating `{label}`"), error);
@@ -83,20 +69,16 @@ impl CudaEngine {
         })
     }
 
-    pub(crate) fn allocate(&self, label: &str, bytes: u64) -> Result<CudaMemory> {
-        self.memory(label, bytes).map(CudaMemory)
-    }
-
     pub(crate) fn write(&self, target: &CudaMemory, offset: u64, data: &[u8]) -> Result<()> {
-        let mut state = self.state();
+        let mut staging = self.staging();
         for (i, piece) in data.chunks(PIECE_BYTES).enumerate() {
-            let mut pinned = state.staging.take(&self.context, piece.len())?;
+            let mut pinned = staging.take(&self.context, piece.len())?;
             let copy = || {
                 pinned.bytes()?[..piece.len()].copy_from_slice(piece);
                 pinned.copy_in(0, &target.0, offset + (i * PIECE_BYTES) as u64, piece.len())
             };
             run(copy, "writing to the device")?;
-            state.staging.give(pinned);
+            staging.give(pinned);
         }
         Ok(())
     }
@@ -104,19 +86,15 @@ impl CudaEngine {
     pub(crate) fn run(&self, recording: Recording) -> Result<()> {
         // Before anything is queued: a recording runs as a whole or not at all.
         for launch in recording.commands.iter().flat_map(launches_of) {
-            form_of(launch.kernel.name)?;
+            form_of(launch, self.matrix_units)?;
         }
-        let mut state = self.state();
-        let mut uploads = Uploads::of(&recording, &mut state.staging, &self.context)?;
-        let mut launches = Vec::new();
+        let mut staging = self.staging();
+        let mut uploads = Uploads::of(&recording, &mut staging, &self.context)?;
         for command in &recording.commands {
-            if let Command::Launch(_) | Command::Fused { .. } = command {
-                launches.extend(launches_of(command));
-                continue;
-            }
-            self.launch_all(&mut state, &std::mem::take(&mut launches))?;
             match command {
-                Command::Launch(_) | Command::Fused { .. } => {}
+                Command::Launch(_) | Command::Fused { .. } => {
+                    launches_of(command).iter().try_for_each(|launch| self.launch(launch))?;
+                }
                 Command::Upload { target, data } => {
                     let memory = memory_of(&target.buffer)?;
                     uploads.copy(data.len(), memory, target.offset)?;
@@ -127,16 +105,15 @@ impl CudaEngine {
                 }
                 Command::ReadBack { source, slot } => {
                     let (memory, bytes) = (memory_of(&source.buffer)?, source.bytes as usize);
-                    let mut pinned = state.staging.take(&self.context, bytes)?;
+                    let mut pinned = staging.take(&self.context, bytes)?;
                     run(|| pinned.copy_out(memory, source.offset, bytes), "reading back")?;
                     *slot.lock().unwrap_or_else(PoisonError::into_inner) =
                         ReadSlot::Cuda(InFlight { pinned, bytes });
                 }
             }
         }
-        self.launch_all(&mut state, &launches)?;
         if let Some(pinned) = uploads.pinned {
-            state.staging.give(pinned);
+            staging.give(pinned);
         }
         Ok(())
     }
@@ -145,7 +122,7 @@ impl CudaEngine {
         let slot = std::mem::take(&mut *ticket.0.lock().unwrap_or_else(PoisonError::into_inner));
         let ReadSlot::Cuda(mut read) = slot else { return Ticket(ticket.0).take_ready() };
         let bytes = run(|| read.pinned.bytes().map(|all| all[..read.bytes].to_vec()), "reading back")?;
-        self.state().staging.give(read.pinned);
+        self.staging().give(read.pinned);
         Ok(bytes)
     }
 
@@ -153,58 +130,13 @@ impl CudaEngine {
         run(|| self.context.wait(), "computing")
     }
 
-    fn launch_all(&self, state: &mut State, mut launches: &[&Launch]) -> Result<()> {
-        while let Some((first, rest)) = launches.split_first() {
-            match self.fused.then(|| Step::at(launches)).flatten() {
-                Some(step) => {
-                    self.launch_step(state, &step)?;
-                    launches = &launches[step.launches..];
-                }
-                None => {
-                    self.launch(first, &addresses(&first.bindings)?)?;
-                    launches = rest;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn launch(&self, launch: &Launch, addresses: &[u64]) -> Result<()> {
-        let form: &Form = form_of(launch.kernel.name)?;
+    fn launch(&self, launch: &Launch) -> Result<()> {
+        let form = form_of(launch, self.matrix_units)?;
         let function = self.compiled.function(form.name)?;
         let (shape, constants) = (form.shape(launch), form.constants_of(launch));
-        let queued = self.context.launch(function, shape, &launch.params, &constants, addresses);
+        let addresses = launch.bindings.iter().map(address).collect::<Result<Vec<u64>>>()?;
+        let queued = self.context.launch(function, shape, &launch.params, &constants, &addresses);
         queued.map_err(|error| fault(&format!("running {}", form.name), error))
-    }
-
-    /// A step of the classifier over a block: see [`sweep`].
-    fn launch_step(&self, state: &mut State, step: &Step<'_>) -> Result<()> {
-        let bytes = step.weight_bytes();
-        let kept = self.kept(state, bytes)?;
-        let (name, shape) = step.kernel();
-        let function = self.compiled.function(name)?;
-        let mut bindings = step.bindings().into_iter().map(address).collect::<Result<Vec<u64>>>()?;
-        bindings.push(kept);
-        let (params, constants) = (step.params(), step.constants());
-        let queued = self.context.launch(function, shape, &params, &constants, &bindings);
-        queued.map_err(|error| fault(&format!("running {name}"), error))?;
-        self.launch(step.loss_sum, &addresses(&step.loss_sum.bindings)?)?;
-        let mut bindings = addresses(&step.feature_gradient.bindings)?;
-        bindings[sweep::FEATURE_GRADIENT_WEIGHTS] = kept;
-        self.launch(step.feature_gradient, &bindings)
-    }
-
-    /// The address of room for the weights of a block.
-    fn kept(&self, state: &mut State, bytes: u64) -> Result<u64> {
-        if state.kept.as_ref().is_none_or(|kept| kept.bytes() < bytes) {
-            if let Some(old) = state.kept.take() {
-                self.ledger.remove(KEPT, old.bytes());
-            }
-            let memory = self.memory(KEPT, bytes)?;
-            self.ledger.add(KEPT, bytes);
-            state.kept = Some(memory);
-        }
-        Ok(state.kept.as_ref().map_or(0, |kept| kept.range(0, bytes)))
     }
 }
 
@@ -267,8 +199,4 @@ fn memory_of(buffer: &Buffer) -> Result<&Memory> {
 
 fn address(slice: &Slice) -> Result<u64> {
     Ok(memory_of(&slice.buffer)?.range(slice.offset, slice.bytes))
-}
-
-fn addresses(slices: &[Slice]) -> Result<Vec<u64>> {
-    slices.iter().map(address).collect()
 }

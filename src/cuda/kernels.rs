@@ -1,8 +1,12 @@
 //! Which kernels have a CUDA form, what they are given, and how they are spread out.
 
 use super::driver::Shape;
+use super::groups::{self, StepSizes};
 use crate::device::Launch;
 use crate::error::Error;
+
+/// The constants of both forms of `fan_in_step`.
+const STEP: &[&str] = &["LOSS", "OPTIMIZER", "WEIGHTS", "MOMENTS", INDEX_ROWS[0], INDEX_ROWS[1]];
 
 /// A kernel's CUDA form. Its arguments: the parameters, `constants` in this order, the bindings.
 pub(super) struct Form {
@@ -16,44 +20,75 @@ pub(super) struct Form {
 /// The constants that tell the size of a workgroup.
 const SIZES: [&str; 4] = ["WORKGROUP", "LANES", "COLUMNS", "ROWS"];
 
+/// How rows of indices are stored.
+const INDEX_ROWS: [&str; 2] = ["STRATIFIED_FEATURES", "STRATA"];
+
 const fn form(name: &'static str, constants: &'static [&'static str]) -> Form {
     Form { name, constants, shape: as_recorded }
 }
 
 /// Every kernel that has a form.
 pub(super) const FORMS: &[Form] = &[
+    form("activation", &["ACTIVATION", "BACKWARD"]),
     form("bias_update", &["OPTIMIZER"]),
     Form { name: "column_sum", constants: &["ACCUMULATE"], shape: threads_for_columns },
-    form("fan_in_dlogits", &["LOSS", "WEIGHTS"]),
-    Form { name: "fan_in_feature_gradient", constants: &["WEIGHTS"], shape: a_block_for_each_feature },
-    form("fan_in_top_k", &["K", "WEIGHTS"]),
-    form("fan_in_update", &["OPTIMIZER", "WEIGHTS", "MOMENTS"]),
+    form("fan_in_dlogits", &["LOSS", "WEIGHTS", INDEX_ROWS[0], INDEX_ROWS[1]]),
+    Form {
+        name: "fan_in_feature_gradient",
+        constants: &["ACCUMULATE", "WEIGHTS"],
+        shape: a_block_for_each_feature,
+    },
+    Form { name: "fan_in_step", constants: STEP, shape: a_warp_for_each_label },
+    Form {
+        name: "fan_in_strata_gradient",
+        constants: &["WEIGHTS", "ROOM", INDEX_ROWS[0], INDEX_ROWS[1]],
+        shape: with_accumulators,
+    },
+    form("fan_in_top_k", &["K", "WEIGHTS", INDEX_ROWS[0], INDEX_ROWS[1]]),
     form("inverted_index_count", &[]),
     form("inverted_index_offsets", &[]),
     form("inverted_index_scan", &[]),
     form("inverted_index_scatter", &[]),
+    form("label_loss", &["LOSS"]),
+    form("logits_top_k", &["K"]),
     form("loss_sum", &[]),
+    Form {
+        name: "matmul",
+        constants: &["TRANSPOSE_A", "TRANSPOSE_B", "EPILOGUE"],
+        shape: a_block_for_each_tile,
+    },
     form("optimizer_step", &["OPTIMIZER", "MOMENTS"]),
     form("probe_copy", &[]),
     form("probe_fma", &[]),
     Form { name: "probe_gather", constants: &[], shape: four_threads_a_lane },
-    form("rewire_gradient", &[]),
+    form("rewire_gradient", &["STRATIFIED", INDEX_ROWS[0], INDEX_ROWS[1]]),
     form("rewire_histogram", &["BY_POSITION", "WEIGHTS"]),
     form("rewire_mask", &["MODE", "WEIGHTS"]),
-    form("rewire_regrow", &["STATES", "DRAW", "WEIGHTS", "MOMENTS"]),
+    form(
+        "rewire_regrow",
+        &["STATES", "DRAW", "WEIGHTS", "MOMENTS", "STRATIFIED", INDEX_ROWS[0], INDEX_ROWS[1]],
+    ),
+    form("row_bias", &[]),
     form("top_k_merge", &["K"]),
 ];
 
-/// The names of all functions: the forms, and what stands for several launches.
+/// `fan_in_step` for groups of labels on matrix units.
+const GROUP_STEP: Form = Form { name: "fan_in_group_step", constants: STEP, shape: a_block_for_each_group };
+
+/// The names of all functions: a kernel has one, `fan_in_step` two.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    FORMS.iter().map(|form| form.name).chain(super::sweep::NAMES)
+    FORMS.iter().map(|form| form.name).chain([GROUP_STEP.name])
 }
 
-/// The form of a kernel.
+/// The form for a launch; on matrix units, if `matrix_units` and it can be.
 ///
 /// # Errors
-/// [`Error::Device`] when it has none.
-pub(super) fn form_of(name: &str) -> Result<&'static Form, Error> {
+/// [`Error::Device`] when its kernel has none.
+pub(super) fn form_of(launch: &Launch, matrix_units: bool) -> Result<&'static Form, Error> {
+    let name = launch.kernel.name;
+    if name == "fan_in_step" && matrix_units && groups::shared_bytes(sizes_of_step(launch)).is_some() {
+        return Ok(&GROUP_STEP);
+    }
     FORMS.iter().find(|form| form.name == name).ok_or_else(|| no_form(name))
 }
 
@@ -99,16 +134,51 @@ fn threads_for_columns(launch: &Launch) -> Shape {
     Shape { blocks: launch.workgroups, threads, shared_bytes: 0 }
 }
 
-/// Eight warps for a feature and up to 128 samples: see `fan_in_feature_gradient.cu`.
+/// Eight warps for 32 x 32 elements of a product: see `matmul.cu`.
+fn a_block_for_each_tile(launch: &Launch) -> Shape {
+    let [rows, columns] = [0, 1].map(|place| launch.params[place].div_ceil(32));
+    Shape { blocks: rows * columns, threads: 256, shared_bytes: 0 }
+}
+
+/// Eight warps for a feature and up to 128 samples of a window: see `fan_in_feature_gradient.cu`.
 fn a_block_for_each_feature(launch: &Launch) -> Shape {
-    let (features, columns) = (launch.params[0], launch.params[5]);
-    Shape { blocks: features * columns.div_ceil(128), threads: 256, shared_bytes: 0 }
+    let [features, columns, windows] = [0, 5, 6].map(|place| launch.params[place]);
+    Shape { blocks: windows * features * columns.div_ceil(128), threads: 256, shared_bytes: 0 }
+}
+
+/// Threads with ROOM accumulators of four samples each in shared memory.
+fn with_accumulators(launch: &Launch) -> Shape {
+    let shape = as_recorded(launch);
+    let room = constant(launch, "ROOM").unwrap_or(0);
+    Shape { shared_bytes: 16 * room * shape.threads, ..shape }
+}
+
+/// The sizes in the parameters of `fan_in_step`, behind the twelve words of the rates.
+fn sizes_of_step(launch: &Launch) -> StepSizes {
+    let [rows, fan_in, group] = [12, 14, 18].map(|place| launch.params[place]);
+    StepSizes { rows, fan_in, group }
+}
+
+/// Four warps, a label each, with weights and indices of up to 1,024 connections at once: see `fan_in_step.cu`.
+fn a_warp_for_each_label(launch: &Launch) -> Shape {
+    let StepSizes { rows, fan_in, .. } = sizes_of_step(launch);
+    Shape { blocks: rows.div_ceil(4), threads: 128, shared_bytes: 8 * 4 * fan_in.min(1024) }
+}
+
+/// Eight warps for a group: see `fan_in_group_step.cu`.
+fn a_block_for_each_group(launch: &Launch) -> Shape {
+    let sizes = sizes_of_step(launch);
+    let shared_bytes = groups::shared_bytes(sizes).unwrap_or(0);
+    Shape { blocks: sizes.rows.div_ceil(sizes.group), threads: 256, shared_bytes }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kernels::ALL;
+
+    /// Constants that choose how a shader computes, not what: a form has its own way.
+    const WAYS: [&str; 4] = ["GROUPED", "KEPT", "RUN", "VECTORS"];
 
     /// A constant that a form does not know would select nothing.
     #[test]
@@ -117,18 +187,12 @@ mod tests {
             let kernel = ALL.iter().find(|kernel| kernel.name == form.name).unwrap();
             for variant in (kernel.variants)() {
                 let mut names: Vec<&str> = variant.iter().map(|(name, _)| *name).collect();
-                names.retain(|name| !SIZES.contains(name));
+                names.retain(|name| !SIZES.contains(name) && !WAYS.contains(name));
                 names.sort_unstable();
                 let mut known = form.constants.to_vec();
                 known.sort_unstable();
                 assert_eq!(names, known, "{}", form.name);
             }
         }
-    }
-
-    #[test]
-    fn a_kernel_without_a_form_is_named() {
-        let message = form_of("bag_forward").err().unwrap().to_string();
-        assert!(message.contains("bag_forward") && message.contains("classifier.device"), "{message}");
     }
 }

@@ -2,18 +2,17 @@
 //! another device. `driver.rs` is the only file that calls the driver.
 //!
 //! Every kernel of the classifier has a CUDA form of the same name, with the same bindings and the same parameters, in
-//! `src/cuda/kernels/*.cu`; the constants that select a variant of a shader are arguments here. Beside them stand
-//! `fan_in_sweep` and, for groups on matrix units, `fan_in_group_sweep`, which do in one walk over the weights what three
-//! launches of a step do one after the other.
+//! `src/cuda/kernels/*.cu`; the constants that select a variant of a shader are arguments here. `fan_in_step` has a second
+//! form, for groups of labels on matrix units.
 
 mod compiled;
 #[expect(unsafe_code, reason = "the driver's interface is one of raw pointers; this file makes it safe")]
 mod driver;
 mod engine;
+mod groups;
 mod kernels;
 mod source;
 mod staging;
-mod sweep;
 
 pub(crate) use engine::{CudaEngine, CudaMemory, InFlight};
 

@@ -9,23 +9,25 @@ pub(super) const PTX: &str = include_str!("kernels/kernels.ptx");
 /// The files that [`ROOT`] names.
 const FILES: &[(&str, &str)] = &[
     ("shared/types.cuh", include_str!("kernels/shared/types.cuh")),
+    ("shared/index_rows.cuh", include_str!("kernels/shared/index_rows.cuh")),
     ("shared/random.cuh", include_str!("kernels/shared/random.cuh")),
     ("shared/narrow.cuh", include_str!("kernels/shared/narrow.cuh")),
     ("shared/optimizer.cuh", include_str!("kernels/shared/optimizer.cuh")),
     ("shared/loss.cuh", include_str!("kernels/shared/loss.cuh")),
     ("shared/warp.cuh", include_str!("kernels/shared/warp.cuh")),
-    ("shared/rewire_row.cuh", include_str!("kernels/shared/rewire_row.cuh")),
-    ("shared/score.cuh", include_str!("kernels/shared/score.cuh")),
     ("shared/stored_row.cuh", include_str!("kernels/shared/stored_row.cuh")),
     ("shared/step_row.cuh", include_str!("kernels/shared/step_row.cuh")),
     ("shared/tensor.cuh", include_str!("kernels/shared/tensor.cuh")),
+    ("shared/rewire_row.cuh", include_str!("kernels/shared/rewire_row.cuh")),
+    ("shared/score.cuh", include_str!("kernels/shared/score.cuh")),
+    ("shared/top_k_list.cuh", include_str!("kernels/shared/top_k_list.cuh")),
     ("fan_in_dlogits.cu", include_str!("kernels/fan_in_dlogits.cu")),
     ("loss_sum.cu", include_str!("kernels/loss_sum.cu")),
     ("fan_in_feature_gradient.cu", include_str!("kernels/fan_in_feature_gradient.cu")),
-    ("fan_in_update.cu", include_str!("kernels/fan_in_update.cu")),
+    ("fan_in_strata_gradient.cu", include_str!("kernels/fan_in_strata_gradient.cu")),
     ("bias_update.cu", include_str!("kernels/bias_update.cu")),
-    ("fan_in_sweep.cu", include_str!("kernels/fan_in_sweep.cu")),
-    ("fan_in_group_sweep.cu", include_str!("kernels/fan_in_group_sweep.cu")),
+    ("fan_in_step.cu", include_str!("kernels/fan_in_step.cu")),
+    ("fan_in_group_step.cu", include_str!("kernels/fan_in_group_step.cu")),
     ("inverted_index.cu", include_str!("kernels/inverted_index.cu")),
     ("rewire_mask.cu", include_str!("kernels/rewire_mask.cu")),
     ("rewire_histogram.cu", include_str!("kernels/rewire_histogram.cu")),
@@ -34,6 +36,11 @@ const FILES: &[(&str, &str)] = &[
     ("fan_in_top_k.cu", include_str!("kernels/fan_in_top_k.cu")),
     ("top_k_merge.cu", include_str!("kernels/top_k_merge.cu")),
     ("column_sum.cu", include_str!("kernels/column_sum.cu")),
+    ("matmul.cu", include_str!("kernels/matmul.cu")),
+    ("label_loss.cu", include_str!("kernels/label_loss.cu")),
+    ("logits_top_k.cu", include_str!("kernels/logits_top_k.cu")),
+    ("row_bias.cu", include_str!("kernels/row_bias.cu")),
+    ("activation.cu", include_str!("kernels/activation.cu")),
     ("optimizer_step.cu", include_str!("kernels/optimizer_step.cu")),
     ("probes.cu", include_str!("kernels/probes.cu")),
 ];
@@ -56,7 +63,7 @@ pub(super) fn text() -> String {
 mod tests {
     use super::*;
 
-    /// FNV-1a of 64 bits, which `tests/cuda.py` computes too.
+    /// FNV-1a of 64 bits, which `tests/cuda/nvrtc.py` computes too.
     fn fingerprint(text: &str) -> u64 {
         text.bytes()
             .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))

@@ -68,12 +68,6 @@ impl Buffer {
         }
     }
 
-    /// Whether both are the same memory.
-    #[cfg(feature = "cuda")]
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-
     pub(super) fn check_range(&self, offset: u64, bytes: u64) {
         assert!(
             offset.is_multiple_of(4)

@@ -39,8 +39,8 @@ pub struct DeviceOptions {
     pub immediates: bool,
     /// GPU: ask for cooperative matrices where the adapter lists them. Drivers are young; without, none is touched.
     pub cooperative: bool,
-    /// CPU: run the one-pass twin of fused groups. Without, each member's own twin runs. CUDA: run the launches of a
-    /// step of the classifier as one where they can be.
+    /// CPU: run the one-pass twin of fused groups. Without, each member's own twin runs. CUDA: let matrix
+    /// units take the groups of labels that they can.
     pub fused: bool,
     /// CPU: number of threads; 0 takes what the machine offers. Results do not depend on it.
     pub threads: usize,
@@ -144,7 +144,7 @@ impl Device {
     #[cfg(feature = "cuda")]
     pub fn cuda(wanted: &str, options: DeviceOptions) -> Result<Self> {
         let ledger = Arc::<Ledger>::default();
-        let engine = crate::cuda::CudaEngine::new(wanted, options, ledger.clone())?;
+        let engine = crate::cuda::CudaEngine::new(wanted, options)?;
         let name = engine.name().to_owned();
         Ok(Self { engine: Engine::Cuda(Box::new(engine)), name, kind: DeviceKind::DiscreteGpu, ledger })
     }
@@ -206,6 +206,15 @@ impl Device {
             #[cfg(feature = "cuda")]
             Engine::Cuda(_) => false,
             Engine::Plan { fused, .. } => *fused,
+        }
+    }
+
+    /// Whether there are several kernels for dense products: CUDA has one.
+    pub(crate) fn has_tiled_products(&self) -> bool {
+        match &self.engine {
+            #[cfg(feature = "cuda")]
+            Engine::Cuda(_) => false,
+            Engine::Cpu(_) | Engine::Gpu(_) | Engine::Plan { .. } => true,
         }
     }
 

@@ -51,7 +51,7 @@ pub(super) fn tiers(device: &Device, options: &ProductOptions) -> Result<[Tier; 
         DeviceKind::SoftwareGpu => options.measure_software,
         DeviceKind::Cpu => false,
     };
-    if !measured || device.only_plans() {
+    if !measured || device.only_plans() || !device.has_tiled_products() {
         return Ok([Tier::Floor; 3]);
     }
     let wanted = |name: &&str| !options.off.iter().any(|off| off == name);

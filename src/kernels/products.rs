@@ -2,8 +2,8 @@
 //!
 //! | tier | kernel | where |
 //! |---|---|---|
-//! | `floor` | `matmul`: 4 × 4 in registers, no workgroup memory | everywhere; the only one of software GPUs and the CPU |
-//! | `tiled32`, `tiled64` | `matmul_tiled`: tiles of 32 × 32 or 64 × 64 in workgroup memory | every GPU |
+//! | `floor` | `matmul`: 4 × 4 in registers, no workgroup memory | everywhere; the only one of software GPUs, the CPU and CUDA, whose form of it has tiles |
+//! | `tiled32`, `tiled64` | `matmul_tiled`: tiles of 32 × 32 or 64 × 64 in workgroup memory | every GPU through wgpu |
 //! | `cooperative` | `matmul_cooperative_8`, `_16`: f16 · f16 + f32 | where the adapter has such matrices |
 //!
 //! With cooperative matrices the operands are rounded to 11 significant bits. A gradient is multiplied by a power of two
@@ -82,6 +82,7 @@ impl Tier {
     pub(super) fn named(device: &Device, name: &str) -> Option<Self> {
         match name {
             "floor" => Some(Self::Floor),
+            "tiled32" | "tiled64" if !device.has_tiled_products() => None,
             "tiled32" => Some(Self::Tiled { side: 8 }),
             "tiled64" => Some(Self::Tiled { side: 16 }),
             "cooperative" => device.cooperative().map(Self::Cooperative),

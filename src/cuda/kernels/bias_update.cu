@@ -5,17 +5,6 @@ struct BiasUpdateParams {
     u32 rows, columns;
 };
 
-__device__ inline void step_bias(
-    u32 optimizer, const Rates& rates, u32 row, float gradient, float* bias, float* first, float* second
-) {
-    float m = optimizer >= 1 ? first[row] : 0.0f;
-    float v = optimizer >= 2 ? second[row] : 0.0f;
-    Stepped after = step_parameter(optimizer, rates, bias[row], gradient, m, v);
-    bias[row] = after.parameter;
-    if (optimizer >= 1) { first[row] = after.first; }
-    if (optimizer >= 2) { second[row] = after.second; }
-}
-
 KERNEL bias_update(
     BiasUpdateParams p, u32 optimizer, const float4* __restrict__ dlogits, float* __restrict__ bias,
     float* __restrict__ first, float* __restrict__ second

@@ -6,23 +6,12 @@ struct DlogitsParams {
     float scale;
 };
 
-// Which of a quad's four samples are positive for the label whose pairs lie from `begin` to before `end`.
-__device__ inline u32 positive_bits(const uint2* positives, u32 begin, u32 end, u32 quad) {
-    u32 bits = 0;
-    for (u32 i = begin; i < end; i++) {
-        u32 sample = positives[i].y;
-        if (sample / 4 == quad) {
-            bits |= 1u << (sample & 3);
-        }
-    }
-    return bits;
-}
-
 KERNEL fan_in_dlogits(
-    DlogitsParams p, u32 loss, u32 storage, const float4* __restrict__ x, const u32* __restrict__ weights,
+    DlogitsParams p, u32 loss, u32 storage, u32 stratified_features, u32 strata, const float4* __restrict__ x, const u32* __restrict__ weights,
     const u32* __restrict__ indices, const float* __restrict__ bias, const uint2* __restrict__ positives,
     float4* __restrict__ dlogits, float* __restrict__ label_loss
 ) {
+    IndexRows index_rows = {stratified_features, strata};
     u32 lane = threadIdx.x % 32;
     // As many labels to a block as it has threads.
     u32 end_row = smaller((blockIdx.x + 1) * blockDim.x, p.rows);
@@ -37,7 +26,7 @@ KERNEL fan_in_dlogits(
             float4 z = splat(bias[row]);
             for (u32 f = 0; f < p.fan_in; f++) {
                 float w = stored(storage, weight_row[f / per_word(storage)], f);
-                add_product(z, w, x[index_in(index_row[f / 2], f) * (p.columns / 4) + quad]);
+                add_product(z, w, x[index_rows.at(index_row, f) * (p.columns / 4) + quad]);
             }
             if (loss < 2) {
                 u32 bits = positive_bits(positives, begin, end, quad);

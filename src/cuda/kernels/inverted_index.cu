@@ -1,4 +1,5 @@
-// The inverted index of a block, feature -> its connections in ascending order, by a counting sort in four kernels.
+// The inverted index of a window of labels, feature -> its connections in ascending order, by a counting sort in four
+// kernels. A connection is row << 16 | slot; its index is a feature in 16 bits.
 
 struct InvertedIndexParams {
     u32 connections, fan_in, index_words, features, chunks, chunk;
@@ -12,7 +13,7 @@ struct ScanParams {
 __device__ inline u32 feature_of(const InvertedIndexParams& p, const u32* indices, u32 connection) {
     u32 index_row = connection / p.fan_in;
     u32 slot = connection - index_row * p.fan_in;
-    return index_in(indices[index_row * p.index_words + slot / 2], slot);
+    return IndexRows{0, 1}.at(indices + index_row * p.index_words, slot);
 }
 
 // How often each feature occurs in each chunk of the connections. A thread owns a chunk.
@@ -75,7 +76,7 @@ KERNEL inverted_index_scatter(
     for (u32 c = chunk * p.chunk; c < end; c++) {
         u32 feature = feature_of(p, indices, c);
         u32 place = feature * p.chunks + chunk;
-        connections[offsets[feature] + table[place]] = c;
+        connections[offsets[feature] + table[place]] = c / p.fan_in << 16 | c % p.fan_in;
         table[place] += 1;
     }
 }

@@ -1,5 +1,6 @@
 // New indices of pruned slots by the gradient that a connection would have: for each slot `candidates` different
-// features that the row does not have are drawn, and the one with the largest
+// features that the row does not have are drawn, in a stratified row from the slot's own stratum, and the one with the
+// largest
 //
 //   sum over the labels of the row of |sum_b dlogits[l,b] * x[b, d]|
 //
@@ -17,9 +18,12 @@ struct Candidates {
     u32 found;
 };
 
-// Takes the index as a candidate, unless the row has it or it is one already.
-__device__ inline void offer_index(const GradientParams& p, Candidates& all, const u32* row, u32 index) {
-    bool known = row_has(row, p.fan_in, index);
+// Takes the index as a candidate, unless the row has it or it is one already. No other slot looks at the features of a
+// stratum.
+__device__ inline void offer_index(
+    const GradientParams& p, u32 stratified, Candidates& all, const u32* row, u32 index
+) {
+    bool known = stratified == 0 && row_has(row, p.fan_in, index);
     for (u32 i = 0; i < all.found; i++) {
         known = known || all.index[i] == index;
     }
@@ -31,19 +35,25 @@ __device__ inline void offer_index(const GradientParams& p, Candidates& all, con
 
 // Draws the candidates of a slot; with fewer free features than are wanted, all of them.
 __device__ inline void find_candidates(
-    const GradientParams& p, Candidates& all, const u32* row, u32 index_row, u32 slot
+    const GradientParams& p, u32 stratified, const IndexRows& index_rows, Candidates& all, const u32* row,
+    u32 index_row, u32 slot
 ) {
     u32 free = p.features > p.fan_in ? p.features - p.fan_in : 1;
+    Choices choices = {0, NOTHING_BARRED, p.features};
+    if (stratified == 1) {
+        choices = choices_of(p, index_rows, row, slot, true);
+        free = choices.count;
+    }
     u32 wanted = smaller(p.candidates, free);
     all.found = 0;
-    u32 index = 0;
+    u32 place = 0;
     for (u32 i = 0; i < MAX_DRAWS && all.found < wanted; i++) {
-        index = drawn_index(p, index_row, slot, i);
-        offer_index(p, all, row, index);
+        place = drawn_below(p, index_row, slot, i, choices.count);
+        offer_index(p, stratified, all, row, choices.at(place));
     }
-    for (u32 i = 0; i < p.features && all.found < wanted; i++) {
-        index = index + 1 >= p.features ? 0 : index + 1;
-        offer_index(p, all, row, index);
+    for (u32 i = 0; i < choices.count && all.found < wanted; i++) {
+        place = place + 1 >= choices.count ? 0 : place + 1;
+        offer_index(p, stratified, all, row, choices.at(place));
     }
 }
 
@@ -66,9 +76,11 @@ __device__ inline float strength_of(
 }
 
 KERNEL rewire_gradient(
-    GradientParams p, const u32* __restrict__ mask, const float4* __restrict__ x,
+    GradientParams p, u32 stratified, u32 stratified_features, u32 strata, const u32* __restrict__ mask,
+    const float4* __restrict__ x,
     const float4* __restrict__ dlogits, u32* __restrict__ indices
 ) {
+    IndexRows index_rows = {stratified_features, strata};
     u32 lane = threadIdx.x % 32;
     // As many rows to a block as it has threads.
     u32 end_row = smaller((blockIdx.x + 1) * blockDim.x, p.index_rows);
@@ -80,7 +92,7 @@ KERNEL rewire_gradient(
             if (!is_marked(mask + index_row * p.mask_words, slot)) {
                 continue;
             }
-            find_candidates(p, all, row, index_row, slot);
+            find_candidates(p, stratified, index_rows, all, row, index_row, slot);
             // With every feature in use, the slot keeps its own.
             if (all.found == 0) {
                 continue;
@@ -97,7 +109,7 @@ KERNEL rewire_gradient(
             // All lanes have read the row before one changes it, and see the change before they read it again.
             __syncwarp();
             if (lane == 0) {
-                set_index(row, slot, chosen);
+                index_rows.put(row, slot, chosen);
             }
             __syncwarp();
         }

@@ -1,5 +1,6 @@
-// Pruned connections grow again elsewhere: a new index, drawn at random among those that the row does not have, a new
-// weight (zero, or uniform within +-bound), and optimizer states of zero. A thread owns one row of indices, and of it the
+// Pruned connections grow again elsewhere: a new index, drawn at random among those that the row does not have, in a
+// stratified row from the slot's own stratum; a new weight (zero, or uniform within +-bound), and optimizer states of
+// zero. A thread owns one row of indices, and of it the
 // slots from first_slot to before end_slot.
 
 struct RegrowParams {
@@ -11,12 +12,22 @@ struct RegrowParams {
 // Bits that round to the nearest.
 #define NEAREST 0x8000u
 
-// An index that the row does not have. With every index in use, the slot keeps its own.
-__device__ inline u32 fresh_index(const RegrowParams& p, const u32* row, u32 index_row, u32 slot) {
+// A feature of the slot's stratum, not the one that it has; the only one there is stays.
+__device__ inline u32 fresh_in_stratum(
+    const RegrowParams& p, const IndexRows& index_rows, const u32* row, u32 index_row, u32 slot
+) {
+    Choices choices = choices_of(p, index_rows, row, slot, p.first_wiring == 0);
+    return choices.count == 0 ? choices.first : choices.at(drawn_below(p, index_row, slot, 0, choices.count));
+}
+
+// An index that the row, one of features, does not have. With every index in use, the slot keeps its own.
+__device__ inline u32 fresh_index(
+    const RegrowParams& p, const IndexRows& index_rows, const u32* row, u32 index_row, u32 slot
+) {
     u32 end = p.first_wiring == 1 ? slot : p.fan_in;
     u32 candidate = 0;
     for (u32 i = 0; i < MAX_DRAWS; i++) {
-        candidate = drawn_index(p, index_row, slot, i);
+        candidate = drawn_below(p, index_row, slot, i, p.features);
         if (!row_has(row, end, candidate)) {
             return candidate;
         }
@@ -27,7 +38,7 @@ __device__ inline u32 fresh_index(const RegrowParams& p, const u32* row, u32 ind
             return candidate;
         }
     }
-    return index_at(row, slot);
+    return index_rows.at(row, slot);
 }
 
 // Adds the row to the counts; its mask becomes the one of the last rewiring.
@@ -46,10 +57,11 @@ __device__ inline void count_slots(const u32* mask, u32* regrown, u32 words, u32
 }
 
 KERNEL rewire_regrow(
-    RegrowParams p, u32 states, u32 draws, u32 storage, u32 moments, const u32* __restrict__ mask,
-    u32* __restrict__ regrown, u32* __restrict__ weights, u32* __restrict__ indices, u32* __restrict__ first,
+    RegrowParams p, u32 states, u32 draws, u32 storage, u32 moments, u32 stratified, u32 stratified_features,
+    u32 strata, const u32* __restrict__ mask, u32* __restrict__ regrown, u32* __restrict__ weights, u32* __restrict__ indices, u32* __restrict__ first,
     u32* __restrict__ second, u32* __restrict__ counts
 ) {
+    IndexRows index_rows = {stratified_features, strata};
     u32 index_row = lane_of();
     if (index_row >= p.index_rows) {
         return;
@@ -66,7 +78,9 @@ KERNEL rewire_regrow(
             continue;
         }
         if (draws == 1) {
-            set_index(index, slot, fresh_index(p, index, index_row, slot));
+            u32 fresh = stratified == 1 ? fresh_in_stratum(p, index_rows, index, index_row, slot)
+                                        : fresh_index(p, index_rows, index, index_row, slot);
+            index_rows.put(index, slot, fresh);
         }
         for (u32 row = first_row; row < end_row; row++) {
             float weight = 0.0f;

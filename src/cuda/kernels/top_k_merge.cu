@@ -16,10 +16,7 @@ KERNEL top_k_merge(
     float* kept_scores = best_scores + sample * k;
     u32* kept_labels = best_labels + sample * k;
     if (p.fresh == 1) {
-        for (u32 i = 0; i < k; i++) {
-            kept_scores[i] = LOWEST;
-            kept_labels[i] = NOTHING;
-        }
+        begin_list(kept_scores, kept_labels, k);
     }
     for (u32 segment = 0; segment < p.segments; segment++) {
         u64 theirs = ((u64)segment * p.columns + sample) * k;

@@ -16,6 +16,18 @@ __device__ inline u32 first_positive(const uint2* positives, u32 count, u32 labe
     return low;
 }
 
+// Which of a quad's four samples are positive for the label whose pairs lie from `begin` to before `end`.
+__device__ inline u32 positive_bits(const uint2* positives, u32 begin, u32 end, u32 quad) {
+    u32 bits = 0;
+    for (u32 i = begin; i < end; i++) {
+        u32 sample = positives[i].y;
+        if (sample / 4 == quad) {
+            bits |= 1u << (sample & 3);
+        }
+    }
+    return bits;
+}
+
 struct LossAndGradient { float loss, gradient; };
 
 // `z` a logit, `sign` -1 where the label is positive, +1 where not, 0 beyond the batch

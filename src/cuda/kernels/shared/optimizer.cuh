@@ -27,3 +27,15 @@ __device__ inline Stepped step_parameter(
     }
     return after;
 }
+
+// One step of a bias; the states that the optimizer does not have are left alone.
+__device__ inline void step_bias(
+    u32 optimizer, const Rates& rates, u32 row, float gradient, float* bias, float* first, float* second
+) {
+    float m = optimizer >= 1 ? first[row] : 0.0f;
+    float v = optimizer >= 2 ? second[row] : 0.0f;
+    Stepped after = step_parameter(optimizer, rates, bias[row], gradient, m, v);
+    bias[row] = after.parameter;
+    if (optimizer >= 1) { first[row] = after.first; }
+    if (optimizer >= 2) { second[row] = after.second; }
+}

@@ -8,20 +8,36 @@ template <class P> __device__ inline uint4 draw(const P& p, u32 index_row, u32 s
     return philox(make_uint4(p.first_index_row + index_row, sub, p.step, p.purpose), p.seed_low, p.seed_high);
 }
 
-// The i-th index drawn for a slot.
-template <class P> __device__ inline u32 drawn_index(const P& p, u32 index_row, u32 slot, u32 i) {
+// The i-th number below `end` drawn for a slot.
+template <class P> __device__ inline u32 drawn_below(const P& p, u32 index_row, u32 slot, u32 i, u32 end) {
     uint4 words = draw(p, index_row, slot * (MAX_DRAWS / 4 + 1) + i / 4);
-    return below(component(words, i % 4), p.features);
+    return below(component(words, i % 4), end);
 }
 
-__device__ inline u32 index_at(const u32* row, u32 slot) { return index_in(row[slot / 2], slot); }
+// No place.
+#define NOTHING_BARRED 0xffffffffu
 
-__device__ inline void set_index(u32* row, u32 slot, u32 index) {
-    u32 shift = (slot & 1) * 16;
-    row[slot / 2] = (row[slot / 2] & ~(0xffffu << shift)) | (index << shift);
+// The features that a slot may take: `count` from `first` on, without the one at place `barred`.
+struct Choices {
+    u32 first, barred, count;
+
+    __device__ inline u32 at(u32 place) const { return first + place + (place >= barred ? 1 : 0); }
+};
+
+// All features of the slot's stratum; with `others_only`, but the one that the slot has.
+template <class P>
+__device__ inline Choices choices_of(
+    const P& p, const IndexRows& index_rows, const u32* row, u32 slot, bool others_only
+) {
+    u32 first = stratum_start(p.features, p.fan_in, slot);
+    u32 size = stratum_start(p.features, p.fan_in, slot + 1) - first;
+    if (!others_only) {
+        return {first, NOTHING_BARRED, size};
+    }
+    return {first, index_rows.at(row, slot) - first, size - 1};
 }
 
-// Whether the first `end` slots of the row have this index.
+// Whether the first `end` slots of a row of features in 16 bits have this index.
 __device__ inline bool row_has(const u32* row, u32 end, u32 index) {
     for (u32 word = 0; word < end / 2; word++) {
         u32 pair = row[word];
@@ -29,7 +45,7 @@ __device__ inline bool row_has(const u32* row, u32 end, u32 index) {
             return true;
         }
     }
-    return (end & 1) == 1 && index_at(row, end - 1) == index;
+    return (end & 1) == 1 && (row[end / 2] & 0xffff) == index;
 }
 
 __device__ inline bool is_marked(const u32* mask, u32 slot) { return (mask[slot / 32] >> (slot % 32) & 1) == 1; }

@@ -1,12 +1,4 @@
-// What both kernels of a step in one walk have in common: their parameters, and the update of a label's weights by a warp.
-
-struct SweepParams {
-    UpdateParams update;
-    u32 batch;
-    u32 positives;
-    float scale;    // of the gradient
-    u32 train_bias;
-};
+// What both kernels of a step have in common: the update of a label's weights by a warp, and that of its bias.
 
 // Puts the codes of neighbouring lanes that share a word together and stores the word, from its first lane.
 __device__ inline void store_word(u32 storage, u32* row, u32 words, u32 slot, u32 code) {
@@ -52,7 +44,7 @@ __device__ inline u32 bits_of_lane(uint4 words, u32 tensor, u32 lane) {
 struct RowTensors { Row weights, first, second; };
 
 __device__ inline RowTensors tensors_of(
-    const UpdateParams& p, u32 optimizer, u32 storage, u32 moments, u32 row, u32* weights, u32* first, u32* second
+    const StepParams& p, u32 optimizer, u32 storage, u32 moments, u32 row, u32* weights, u32* first, u32* second
 ) {
     RowTensors out;
     out.weights = {storage, weights + row * p.weight_words, p.weight_words};
@@ -63,7 +55,7 @@ __device__ inline RowTensors tensors_of(
 
 // Steps the 32 slots of a label from `chunk` on, of which lane l has the gradient of the l-th; all lanes call it together.
 __device__ inline void step_slots(
-    const UpdateParams& p, u32 optimizer, const RowTensors& tensors, u32 row, u32 chunk, float gradient, u32 lane
+    const StepParams& p, u32 optimizer, const RowTensors& tensors, u32 row, u32 chunk, float gradient, u32 lane
 ) {
     u32 slot = chunk + lane;
     bool is_slot = slot < p.fan_in;
@@ -82,5 +74,17 @@ __device__ inline void step_slots(
     }
     if (optimizer >= 2) {
         store(tensors.second, slot, is_slot, second_word, after.second, bits_of_lane(random, 2, lane));
+    }
+}
+
+// Steps a label's bias, if biases are trained.
+__device__ inline void step_bias_of(
+    const StepParams& p, u32 optimizer, u32 row, float gradient, float* bias, float* first, float* second
+) {
+    if (p.train_bias == 1) {
+        Rates rates = p.rates;
+        rates.decay = 0.0f;
+        rates.keep = 1.0f;
+        step_bias(optimizer, rates, row, gradient, bias, first, second);
     }
 }

@@ -1,8 +1,7 @@
 // What all kernels have in common.
 //
 // A kernel's arguments are its parameters, the constants that select a variant of the shader, and its bindings.
-// Features lie transposed, x[D][columns], columns = batch rounded up to 16 with zeros. Indices are 16 bits wide, two in
-// a word, each row starting at a word.
+// Features lie transposed, x[D][columns], columns = batch rounded up to 16 with zeros.
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
@@ -45,6 +44,3 @@ __device__ inline float add_dot(float sum, float4 a, float4 b) {
     sum += a.w * b.w;
     return sum;
 }
-
-// The index in slot `slot` of a row of indices, of which `word` holds it.
-__device__ inline u32 index_in(u32 word, u32 slot) { return (word >> ((slot & 1) * 16)) & 0xffff; }

@@ -1,5 +1,5 @@
-// A step over the labels of groups in one walk over their weights, on matrix units: fan_in_sweep for 16, 32 or 64 labels
-// that share a row of indices, and a multiple of 16 connections.
+// A step of the labels of groups on matrix units: fan_in_step for 16, 32 or 64 labels that share a row of indices, and a
+// multiple of 16 connections.
 //
 // A block owns a group. What the group looks at is gathered into shared memory, 32 samples at a time, [F, 32]; logits
 // [G, 32] and gradients of the weights [G, F] are products of small matrices. Numbers go into the units as three bf16
@@ -12,7 +12,6 @@
 #define TILE_STRIDE (GROUP_TILE + GROUP_PAD)
 // Products of 16 x 8 gradients that a warp keeps.
 #define KEPT_TILES 8
-#define MOST_LABELS 64
 
 // The block's shared memory.
 struct GroupMemory {
@@ -47,15 +46,15 @@ __device__ inline u32 positive_mask(const uint2* positives, u32 begin, u32 end, 
     return mask;
 }
 
-KERNEL __launch_bounds__(32 * GROUP_WARPS) fan_in_group_sweep(
-    SweepParams sweep, u32 loss, u32 optimizer, u32 storage, u32 moments, const float4* __restrict__ x,
-    u32* __restrict__ weights, const u32* __restrict__ indices, float* __restrict__ bias,
-    const uint2* __restrict__ positives, float2* __restrict__ dlogits, float* __restrict__ label_loss,
-    u32* __restrict__ first, u32* __restrict__ second, float* __restrict__ bias_first,
-    float* __restrict__ bias_second, u32* __restrict__ kept
+KERNEL __launch_bounds__(32 * GROUP_WARPS) fan_in_group_step(
+    StepParams p, u32 loss, u32 optimizer, u32 storage, u32 moments, u32 stratified_features, u32 strata,
+    const float4* __restrict__ x, const u32* __restrict__ indices, const uint2* __restrict__ positives,
+    u32* __restrict__ weights, float* __restrict__ bias, u32* __restrict__ first, u32* __restrict__ second,
+    float* __restrict__ bias_first, float* __restrict__ bias_second, float2* __restrict__ dlogits,
+    u32* __restrict__ before, float* __restrict__ label_loss
 ) {
     DYNAMIC_SHARED(shared);
-    const UpdateParams& p = sweep.update;
+    IndexRows index_rows = {stratified_features, strata};
     u32 group = p.group, fan_in = p.fan_in, weight_stride = fan_in + GROUP_PAD;
     GroupMemory memory = group_memory(shared, group, fan_in);
     u32 thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
@@ -69,12 +68,12 @@ KERNEL __launch_bounds__(32 * GROUP_WARPS) fan_in_group_sweep(
         memory.weights[member * weight_stride + slot] = member < labels ? stored(storage, weights[at], slot) : 0.0f;
     }
     for (u32 i = thread; i < labels * p.weight_words; i += blockDim.x) {
-        kept[first_row * p.weight_words + i] = weights[first_row * p.weight_words + i];
+        before[first_row * p.weight_words + i] = weights[first_row * p.weight_words + i];
     }
     u32 begin = 0, end = 0;
     if (thread < labels) {
-        begin = first_positive(positives, sweep.positives, p.first_label + first_row + thread);
-        end = first_positive(positives, sweep.positives, p.first_label + first_row + thread + 1);
+        begin = first_positive(positives, p.positives, p.first_label + first_row + thread);
+        end = first_positive(positives, p.positives, p.first_label + first_row + thread + 1);
     }
 
     // A warp has 16 labels; of a tile's columns, each 8 that its number among those with the same labels tells.
@@ -97,7 +96,7 @@ KERNEL __launch_bounds__(32 * GROUP_WARPS) fan_in_group_sweep(
             u32 slot = i / (GROUP_TILE / 4), quad = i % (GROUP_TILE / 4);
             float* to = memory.x + slot * TILE_STRIDE + 4 * quad;
             if (sample + 4 * quad < p.columns) {
-                begin_copy(to, x + index_in(index[slot / 2], slot) * (p.columns / 4) + sample / 4 + quad);
+                begin_copy(to, x + index_rows.at(index, slot) * (p.columns / 4) + sample / 4 + quad);
             } else {
                 to[0] = to[1] = to[2] = to[3] = 0.0f;
             }
@@ -124,11 +123,11 @@ KERNEL __launch_bounds__(32 * GROUP_WARPS) fan_in_group_sweep(
                 float g[2];
 #pragma unroll
                 for (u32 i = 0; i < 2; i++) {
-                    bool inside = sample + column + i < sweep.batch && row < labels;
+                    bool inside = sample + column + i < p.batch && row < labels;
                     bool positive = (memory.positive[row] >> (column + i) & 1) == 1;
                     float sign = inside ? (positive ? -1.0f : 1.0f) : 0.0f;
                     LossAndGradient of = loss_of(loss, z[2 * half + i], sign);
-                    g[i] = sweep.scale * of.gradient;
+                    g[i] = p.scale * of.gradient;
                     loss_sum[half] += of.loss;
                     bias_sum[half] += g[i];
                 }
@@ -194,12 +193,7 @@ KERNEL __launch_bounds__(32 * GROUP_WARPS) fan_in_group_sweep(
             bias_gradient += memory.biases[i * group + thread];
         }
         label_loss[first_row + thread] = total;
-        if (sweep.train_bias == 1) {
-            Rates rates = p.rates;
-            rates.decay = 0.0f;
-            rates.keep = 1.0f;
-            step_bias(optimizer, rates, first_row + thread, bias_gradient, bias, bias_first, bias_second);
-        }
+        step_bias_of(p, optimizer, first_row + thread, bias_gradient, bias, bias_first, bias_second);
     }
     for (u32 member = warp; member < labels; member += GROUP_WARPS) {
         RowTensors tensors = tensors_of(p, optimizer, storage, moments, first_row + member, weights, first, second);
