@@ -20,7 +20,7 @@ tests() {
 classifier=(--test kernels_classifier --test kernels_fused --test kernels_rewire --test narrow_storage
     --test rewire_growth --test golden_fan_in --test golden_rewire --test device_recordings --test kernels_probes
     --test kernels_fan_in_step --test fan_in_chunks --test stratified_layer --test stratified_rewire --test mixed_head
-    --test kernels_dense_head)
+    --test kernels_dense_head --test end_to_end_cuda)
 
 if [ "${1:-}" = --on-gpu ]; then
     REGROW_TEST_CUDA=1 tests "${classifier[@]}"
@@ -42,5 +42,5 @@ $venv/bin/python3 tests/cuda/nvrtc.py "$library" check
 tests/cuda/build.sh
 export REGROW_CUDA_STAND_IN="$PWD/target/cuda" REGROW_TEST_CUDA=1
 tests --lib cuda::
-LD_LIBRARY_PATH=target/cuda tests --test cuda_device "${classifier[@]}"
-LD_LIBRARY_PATH=target/cuda:$(dirname "$library") tests --test kernels_classifier
+LD_LIBRARY_PATH=$PWD/target/cuda tests --test cuda_device "${classifier[@]}"
+LD_LIBRARY_PATH=$PWD/target/cuda:$(dirname "$library") tests --test kernels_classifier

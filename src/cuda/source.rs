@@ -21,6 +21,7 @@ const FILES: &[(&str, &str)] = &[
     ("shared/rewire_row.cuh", include_str!("kernels/shared/rewire_row.cuh")),
     ("shared/score.cuh", include_str!("kernels/shared/score.cuh")),
     ("shared/top_k_list.cuh", include_str!("kernels/shared/top_k_list.cuh")),
+    ("shared/dropout.cuh", include_str!("kernels/shared/dropout.cuh")),
     ("fan_in_dlogits.cu", include_str!("kernels/fan_in_dlogits.cu")),
     ("loss_sum.cu", include_str!("kernels/loss_sum.cu")),
     ("fan_in_feature_gradient.cu", include_str!("kernels/fan_in_feature_gradient.cu")),
@@ -41,6 +42,7 @@ const FILES: &[(&str, &str)] = &[
     ("logits_top_k.cu", include_str!("kernels/logits_top_k.cu")),
     ("row_bias.cu", include_str!("kernels/row_bias.cu")),
     ("activation.cu", include_str!("kernels/activation.cu")),
+    ("dropout_columns.cu", include_str!("kernels/dropout_columns.cu")),
     ("optimizer_step.cu", include_str!("kernels/optimizer_step.cu")),
     ("probes.cu", include_str!("kernels/probes.cu")),
 ];
