@@ -5,8 +5,11 @@ use super::groups::{self, StepSizes};
 use crate::device::Launch;
 use crate::error::Error;
 
-/// The constants of both forms of `fan_in_step`.
-const STEP: &[&str] = &["LOSS", "OPTIMIZER", "WEIGHTS", "MOMENTS", INDEX_ROWS[0], INDEX_ROWS[1]];
+/// The constants of `fan_in_step`.
+const STEP: &[&str] = &["LOSS", "OPTIMIZER", "WEIGHTS", "MOMENTS", INDEX_ROWS[0], INDEX_ROWS[1], "FEATURES"];
+
+/// Those of its form on matrix units, which takes features in f32.
+const GROUP_STEP_CONSTANTS: &[&str] = STEP.split_at(6).0;
 
 /// A kernel's CUDA form. Its arguments: the parameters, `constants` in this order, the bindings.
 pub(super) struct Form {
@@ -47,6 +50,7 @@ pub(super) const FORMS: &[Form] = &[
         shape: with_accumulators,
     },
     form("fan_in_top_k", &["K", "WEIGHTS", INDEX_ROWS[0], INDEX_ROWS[1]]),
+    form("half_features", &["PACKED"]),
     form("inverted_index_count", &[]),
     form("inverted_index_offsets", &[]),
     form("inverted_index_scan", &[]),
@@ -75,7 +79,8 @@ pub(super) const FORMS: &[Form] = &[
 ];
 
 /// `fan_in_step` for groups of labels on matrix units.
-const GROUP_STEP: Form = Form { name: "fan_in_group_step", constants: STEP, shape: a_block_for_each_group };
+const GROUP_STEP: Form =
+    Form { name: "fan_in_group_step", constants: GROUP_STEP_CONSTANTS, shape: a_block_for_each_group };
 
 /// The names of all functions: a kernel has one, `fan_in_step` two.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
@@ -88,7 +93,12 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 /// [`Error::Device`] when its kernel has none.
 pub(super) fn form_of(launch: &Launch, matrix_units: bool) -> Result<&'static Form, Error> {
     let name = launch.kernel.name;
-    if name == "fan_in_step" && matrix_units && groups::shared_bytes(sizes_of_step(launch)).is_some() {
+    let halves = constant(launch, "FEATURES").is_some_and(|features| features > 0);
+    if name == "fan_in_step"
+        && matrix_units
+        && !halves
+        && groups::shared_bytes(sizes_of_step(launch)).is_some()
+    {
         return Ok(&GROUP_STEP);
     }
     FORMS.iter().find(|form| form.name == name).ok_or_else(|| no_form(name))

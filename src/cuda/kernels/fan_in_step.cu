@@ -12,13 +12,14 @@
 
 KERNEL __launch_bounds__(32 * STEP_WARPS) fan_in_step(
     StepParams p, u32 loss, u32 optimizer, u32 storage, u32 moments, u32 stratified_features, u32 strata,
-    const float4* __restrict__ x, const u32* __restrict__ indices, const uint2* __restrict__ positives,
+    u32 features, const float4* __restrict__ samples, const u32* __restrict__ indices, const uint2* __restrict__ positives,
     u32* __restrict__ weights, float* __restrict__ bias, u32* __restrict__ first, u32* __restrict__ second,
     float* __restrict__ bias_first, float* __restrict__ bias_second, float4* __restrict__ dlogits,
     u32* __restrict__ before, float* __restrict__ label_loss
 ) {
     DYNAMIC_SHARED(shared);
     IndexRows index_rows = {stratified_features, strata};
+    Features x = {samples, features};
     u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     u32 row = blockIdx.x * STEP_WARPS + warp;
     if (row >= p.rows) {

@@ -35,5 +35,6 @@
 #include "row_bias.cu"
 #include "activation.cu"
 #include "dropout_columns.cu"
+#include "half_features.cu"
 #include "optimizer_step.cu"
 #include "probes.cu"

@@ -44,6 +44,29 @@ __device__ inline float stored(u32 storage, u32 word, u32 place) {
     return __uint_as_float(value | sign);
 }
 
+// The f16 at place 0 or 1 of a word.
+__device__ inline float half_of(u32 word, u32 place) {
+    u32 code = word >> (16 * place), magnitude = code & 0x7fff;
+    // Shifted, its exponent is 112 below that of f32.
+    float value = __uint_as_float(magnitude << 13) * 5.192296858534828e33f;
+    u32 bits = magnitude > 0x7bff ? 0x7fc00000u : __float_as_uint(value);
+    return __uint_as_float(bits | (code & 0x8000) << 16);
+}
+
+// Features of a step, in f32 or in f16, four samples at a time.
+struct Features {
+    const float4* x;
+    u32 halves;
+
+    __device__ inline float4 operator[](u32 quad) const {
+        if (halves == 0) {
+            return x[quad];
+        }
+        uint2 words = ((const uint2*)x)[quad];
+        return make_float4(half_of(words.x, 0), half_of(words.x, 1), half_of(words.y, 0), half_of(words.y, 1));
+    }
+};
+
 // The bits of a word that belong to `place`.
 __device__ inline u32 place_mask(u32 storage, u32 place) {
     u32 bits = 32 / per_word(storage);
