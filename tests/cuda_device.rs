@@ -33,7 +33,9 @@ mod with_cuda {
     use regrow::device::{Device, DeviceOptions, Recording};
     use regrow::kernels::activation::{self, Activation};
     use regrow::kernels::fan_in_dlogits::Block;
+    use regrow::kernels::matmul::Layout;
     use regrow::kernels::optimizer::{Rates, Rule};
+    use regrow::kernels::products::{Epilogue, Product, Products};
     use regrow::kernels::rewire_histogram::{self, Digit};
     use regrow::kernels::storage::{Indices, Precision};
 
@@ -180,6 +182,46 @@ mod with_cuda {
             step(&device, &layers[1]);
             device.wait().unwrap();
             assert_eq!(planned, listed(&device));
+        }
+    }
+
+    /// Sums of small integers, which are exact, in matrices of several tiles and odd sizes.
+    #[test]
+    fn products_of_every_layout() {
+        if stand_in().is_none() {
+            return;
+        }
+        let device = Device::cuda("cuda", DeviceOptions::default()).unwrap();
+        assert_eq!(Products::names(&device), ["floor"]);
+        let [m, n, k] = [35, 33, 70];
+        let number = |i: usize| (i * i % 7) as f32 - 3.0;
+        let [a, b] = [m * k, k * n].map(|count| (0..count).map(number).collect::<Vec<f32>>());
+        let (bias, before): (Vec<f32>, Vec<f32>) =
+            ((0..n).map(number).collect(), (0..m * n).map(number).collect());
+        let [a_slice, b_slice, bias_slice] =
+            [&a, &b, &bias].map(|v| device.upload("operand", v).unwrap().whole());
+        for layout in Layout::ALL {
+            let a_at = |r: usize, d: usize| if layout == Layout::Tn { a[d * m + r] } else { a[r * k + d] };
+            let b_at = |d: usize, s: usize| if layout == Layout::Nt { b[s * k + d] } else { b[d * n + s] };
+            for epilogue in [Epilogue::None, Epilogue::Bias(&bias_slice), Epilogue::Accumulate] {
+                let c = device.upload("result", &before).unwrap();
+                let (sizes, c_slice) = ([m, n, k], c.whole());
+                let (a, b) = (&a_slice, &b_slice);
+                let mut recording = Recording::new();
+                let product = Product { sizes, layout, a, b, c: &c_slice, epilogue, gradient: None };
+                Products::floor().record(&mut recording, product);
+                device.submit(recording).unwrap();
+                let truth = |i: usize| {
+                    let sum: f32 = (0..k).map(|d| a_at(i / n, d) * b_at(d, i % n)).sum();
+                    sum + match epilogue {
+                        Epilogue::Bias(_) => bias[i % n],
+                        Epilogue::Accumulate => before[i],
+                        _ => 0.0,
+                    }
+                };
+                let got: Vec<f32> = device.read_vec(&c, m * n).unwrap();
+                assert_eq!(got, (0..m * n).map(truth).collect::<Vec<f32>>(), "{layout:?}, {epilogue:?}");
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-// Dropout of the features, which are transposed on the way, and the way back. A thread owns one element.
+// Dropout of the features, which are transposed on the way. A thread owns one element.
 
 struct DropoutColumnsParams {
     Dropout dropout;
@@ -13,14 +13,4 @@ KERNEL dropout_columns(DropoutColumnsParams p, const float* __restrict__ feature
     u32 d = lane / p.columns, b = lane % p.columns;
     u32 element = b * p.features + d;
     x[lane] = b < p.batch ? dropped_element(p.dropout, features[element], element) : 0.0f;
-}
-
-KERNEL dropout_columns_backward(
-    DropoutColumnsParams p, const float* __restrict__ dx, float* __restrict__ dfeatures
-) {
-    u32 element = lane_of();
-    if (element < p.batch * p.features) {
-        u32 b = element / p.features, d = element % p.features;
-        dfeatures[element] = dropped_element(p.dropout, dx[d * p.columns + b], element);
-    }
 }

@@ -4,6 +4,9 @@
 // A thread owns four samples of a piece of a stratum for one run of labels. Its accumulators, one a feature, lie in shared
 // memory, or for wide strata in `partial` itself.
 
+// Labels whose indices, then weights and gradients are fetched before the first is used.
+#define STRATA_AHEAD 8
+
 struct StrataGradientParams {
     u32 features;
     u32 rows;         // labels of this block
@@ -44,17 +47,32 @@ KERNEL fan_in_strata_gradient(
         sums[i * stride] = splat(0.0f);
     }
     u32 end_row = smaller((run + 1) * p.run, p.rows);
-    for (u32 row = run * p.run; row < end_row; row += p.group) {
-        u32 place = index_rows.at(indices + row / p.group * p.index_words, slot) - first;
-        if (place >= width) {
-            continue;
+    for (u32 label = run * p.run; label < end_row; label += STRATA_AHEAD) {
+        u32 places[STRATA_AHEAD];
+        float w[STRATA_AHEAD];
+        float4 g[STRATA_AHEAD];
+#pragma unroll
+        for (u32 i = 0; i < STRATA_AHEAD; i++) {
+            u32 row = label + i;
+            u32 index_row = p.group == 1 ? row : row / p.group;
+            places[i] = row < end_row ? index_rows.at(indices + index_row * p.index_words, slot) - first : width;
         }
-        float4 sum = sums[place * stride];
-        for (u32 label = row; label < smaller(row + p.group, end_row); label++) {
-            float w = stored(storage, weights[label * p.weight_words + slot / per_word(storage)], slot);
-            add_product(sum, w, dlogits[label * quads + quad]);
+#pragma unroll
+        for (u32 i = 0; i < STRATA_AHEAD; i++) {
+            u32 row = label + i;
+            w[i] = 0.0f;
+            g[i] = splat(0.0f);
+            if (places[i] < width) {
+                w[i] = stored(storage, weights[row * p.weight_words + slot / per_word(storage)], slot);
+                g[i] = dlogits[row * quads + quad];
+            }
         }
-        sums[place * stride] = sum;
+#pragma unroll
+        for (u32 i = 0; i < STRATA_AHEAD; i++) {
+            if (places[i] < width) {
+                add_product(sums[places[i] * stride], w[i], g[i]);
+            }
+        }
     }
     if (room > 0) {
         for (u32 i = 0; i < width; i++) {
