@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The CUDA engine on a machine without an NVIDIA GPU:
 #   * compiles every kernel with NVRTC, down to machine code, for the chips that tests/cuda/nvrtc.py names;
-#   * runs the classifier's tests on a stand-in for the driver (tests/cuda/build.sh), with the kernels compiled by g++;
+#   * runs the classifier's tests, and whole runs, on a stand-in for the driver (tests/cuda/build.sh), with the kernels
+#     compiled by g++;
 #   * once with the PTX that comes with the program, once with what NVRTC makes of the sources.
 # With --write-ptx: writes that PTX, and nothing else. To be called when a file in src/cuda/kernels changed.
 # With --on-gpu: the tests on the NVIDIA GPU cuda:0 of this machine, and nothing else.
