@@ -78,6 +78,11 @@ def rows():
     head = fan_in(32) + ["classifier.dense_labels=0.1"]
     yield "fan-in 32, dense head", head, thrice
     yield "fan-in 32, dense head of its own", head + ["classifier.dense_features=128"], thrice
+    # As many weights as the dense head of its own has, with those of the 270 clusters.
+    yield "fan-in 40 + auxiliary", fan_in(40) + AUXILIARY, thrice
+    yield "fan-in 128, dense head, no rewiring", fan_in(128) + ["classifier.dense_labels=0.1"] + OFF, thrice
+    wide_head = fan_in(128) + ["classifier.dense_labels=0.1"] + INTERMEDIATE + OFF
+    yield "fan-in 128 + intermediate, dense head, no rewiring", wide_head, once
     start = fan_in(32) + PAPER_START
     yield "fan-in 32, paper's start", start, once
     yield "fan-in 32, paper's start + auxiliary", start + AUXILIARY, once

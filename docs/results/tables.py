@@ -11,6 +11,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 LABELS, FEATURES, WIDTH = 26_983, 256, 1024
 FAN_INS = (16, 32, 64, 128)
+# A tenth, in the rows with a dense head.
+DENSE_LABELS = 2698
 
 COLOURS = {"none": "#0072b2", "auxiliary": "#e69f00", "intermediate": "#009e73", "both": "#cc79a7", "bottleneck": "#666666"}
 DASHES = {"none": "", "auxiliary": "6 3", "intermediate": "", "both": "2 3", "bottleneck": "8 3 2 3"}
@@ -48,6 +50,9 @@ def weights(name):
         count = LABELS * (f + 1) + f * (FEATURES + 1)
     else:
         count = LABELS * (f + 1)
+    if "dense head" in name:
+        seen = 128 if "of its own" in name else WIDTH if wide else FEATURES
+        count = DENSE_LABELS * (seen + 1) + (LABELS - DENSE_LABELS) * (f + 1)
     return (count + wide * (FEATURES + 1)) / 1e6
 
 
@@ -131,6 +136,20 @@ def main():
                      "fan-in 32, share 0.05", "fan-in 32, share 0.3", "fan-in 32, share falling", "fan-in 32, of each row",
                      "fan-in 32, by gradient", "fan-in 32, threshold 0.01", "fan-in 32, threshold 0.05",
                      *(f"fan-in {f}, no rewiring" for f in (16, 64, 128))],
+        "What rewiring costs, with the intermediate layer": [
+            *(f"fan-in {f} + intermediate{rest}" for f in (32, 64, 128)
+              for rest in ("", ", per row", ", no rewiring", " 4096", " 4096, no rewiring", " 4096, 16 epochs")),
+            "fan-in 128 + both, no rewiring", *(f"fan-in 128 + intermediate, no rewiring, {a}" for a in ("none", "gelu"))],
+        "The rate of the classifier": [
+            name for row in ("dense", "fan-in 32 + intermediate, no rewiring", "fan-in 128 + intermediate, no rewiring")
+            for name in (row, f"{row}, rate 2e-2", f"{row}, rate 4e-2")],
+        "Dense head, sparse tail": [
+            "fan-in 32", "fan-in 32 + auxiliary", "fan-in 40 + auxiliary", "fan-in 32, dense head of its own", "fan-in 32, dense head", "fan-in 64",
+            "fan-in 128, no rewiring", "fan-in 128, dense head, no rewiring",
+            "fan-in 128 + intermediate, dense head, no rewiring"],
+        "Groups and strata": [
+            "fan-in 64", "fan-in 64, stratified", *(f"fan-in 64, groups of 16 by {how}" for how in ("text", "frequency", "random")),
+            "fan-in 64, groups of 32 by text", "fan-in 64, groups of 64 by text"],
         "Where the auxiliary objective ends": [
             "fan-in 32", "fan-in 32 + auxiliary until epoch 1", "fan-in 32 + auxiliary", "fan-in 32 + auxiliary until epoch 8",
             "fan-in 32, paper's start", "fan-in 32, paper's start + auxiliary until epoch 1",
