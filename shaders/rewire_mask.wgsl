@@ -51,19 +51,31 @@ fn is_pruned(index_row: u32, slot: u32) -> bool {
     if MODE == 0u {
         return score < params.threshold;
     }
-    if MODE == 1u {
-        let bits = bitcast<u32>(score);
-        return bits < params.key
-            || (bits == params.key && index_row * params.fan_in + slot < params.position_end);
+    let bits = bitcast<u32>(score);
+    return bits < params.key || (bits == params.key && index_row * params.fan_in + slot < params.position_end);
+}
+
+// The slots from `begin` to `end` that are among the `per_row` smallest of their row. Each score of the row is computed
+// once, so that F * (G + 32) iterations do, not 32 * F * G: software Vulkan ends loops after 65,535.
+fn smallest_of_row(index_row: u32, begin: u32, end: u32) -> u32 {
+    var scores: array<f32, 32>;
+    var smaller: array<u32, 32>;
+    for (var slot = begin; slot < end; slot++) {
+        scores[slot - begin] = score_of(index_row, slot);
+        smaller[slot - begin] = 0u;
     }
-    var smaller = 0u;
     for (var other = 0u; other < params.fan_in; other++) {
         let theirs = score_of(index_row, other);
-        if theirs < score || (theirs == score && other < slot) {
-            smaller++;
+        for (var slot = begin; slot < end; slot++) {
+            let score = scores[slot - begin];
+            smaller[slot - begin] += u32(theirs < score || (theirs == score && other < slot));
         }
     }
-    return smaller < params.per_row;
+    var bits = 0u;
+    for (var slot = begin; slot < end; slot++) {
+        bits |= u32(smaller[slot - begin] < params.per_row) << (slot - begin);
+    }
+    return bits;
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -78,8 +90,12 @@ fn main(
     }
     let index_row = lane / params.mask_words;
     let word = lane - index_row * params.mask_words;
-    var bits = 0u;
     let end = min(params.fan_in, word * 32u + 32u);
+    if MODE == 2u {
+        mask[lane] = smallest_of_row(index_row, word * 32u, end);
+        return;
+    }
+    var bits = 0u;
     for (var slot = word * 32u; slot < end; slot++) {
         if is_pruned(index_row, slot) {
             bits |= 1u << (slot - word * 32u);

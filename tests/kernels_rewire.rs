@@ -33,6 +33,8 @@ fn coarse() -> Vec<Layer> {
         (block(65, 32, 4), 65),
         (block(66, 5, 4), 9),
         (block(300, 70, 4), 70),
+        // 32 · F · G, the comparisons of a word's slots with their row, is more than loops of software Vulkan do.
+        (block(128, 64, 64), 64),
     ];
     let coarsen = |(seed, shape)| {
         let mut layer = Layer::new(shape, seed as u64 + 10);
