@@ -65,7 +65,7 @@ def rows():
         yield f"fan-in 128 + intermediate, no rewiring, rate {rate}", fan_in(128) + INTERMEDIATE + OFF + faster, once
         yield f"fan-in 32 + intermediate, no rewiring, rate {rate}", fan_in(32) + INTERMEDIATE + OFF + faster, once
     yield "fan-in 128 + both, no rewiring", fan_in(128) + AUXILIARY + INTERMEDIATE + OFF, once
-    for activation in ("none", "gelu"):
+    for activation in ("relu", "gelu"):
         other = INTERMEDIATE + [f"intermediate.activation={activation}"] + OFF
         yield f"fan-in 128 + intermediate, no rewiring, {activation}", fan_in(128) + other, once
     # HASTE: groups of labels, and dense rows for the most frequent ones in place of the auxiliary objective.

@@ -139,7 +139,7 @@ def main():
         "What rewiring costs, with the intermediate layer": [
             *(f"fan-in {f} + intermediate{rest}" for f in (32, 64, 128)
               for rest in ("", ", per row", ", no rewiring", " 4096", " 4096, no rewiring", " 4096, 16 epochs")),
-            "fan-in 128 + both, no rewiring", *(f"fan-in 128 + intermediate, no rewiring, {a}" for a in ("none", "gelu"))],
+            "fan-in 128 + both, no rewiring", *(f"fan-in 128 + intermediate, no rewiring, {a}" for a in ("relu", "gelu"))],
         "The rate of the classifier": [
             name for row in ("dense", "fan-in 32 + intermediate, no rewiring", "fan-in 128 + intermediate, no rewiring")
             for name in (row, f"{row}, rate 2e-2", f"{row}, rate 4e-2")],
