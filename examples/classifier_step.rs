@@ -1,7 +1,7 @@
 //! Times the training step of the fixed fan-in layer alone: logits of all labels, loss, gradient of the features,
 //! SGD update of weights and biases.
 //!
-//!     cargo run --release --example classifier_step -- [LABELS [FAN_IN [FEATURES [BATCH [DEVICE]]]]]
+//!     cargo run --release --example classifier_step -- [LABELS [FAN_IN [FEATURES [BATCH [DEVICE [GROUP]]]]]]
 
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ fn main() -> regrow::Result<()> {
             labels,
             features,
             fan_in,
-            group: 1,
+            group: size(5, 1),
             max_batch: batch,
             rule: Rule::Sgd,
             precision: Default::default(),

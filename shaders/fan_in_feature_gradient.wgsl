@@ -16,7 +16,8 @@ const WORKGROUP: u32 = 64u;
 const RUN: u32 = 1u;
 // 1: add to what is there
 const ACCUMULATE: u32 = 0u;
-// 1: labels share rows of indices
+// 1: labels share rows of indices; 2: and what a group sends back through a connection has been added up already, so that
+// `dlogits` holds that, [rows / group, F, columns], and `weights` nothing
 const GROUPED: u32 = 0u;
 
 struct Params {
@@ -74,8 +75,15 @@ fn main(
     let end = first_connection + offsets[list + 1u];
     for (var i = first_connection + offsets[list]; i < end; i++) {
         let connection = connections[i];
-        let begin = first_row + (connection >> 16u) * params.group;
         let slot = connection & 0xffffu;
+        if GROUPED == 2u {
+            let at = (first_connection + (connection >> 16u) * params.fan_in + slot) * quads + quad;
+            for (var q = 0u; q < RUN; q++) {
+                sum[q] += dlogits[at + q];
+            }
+            continue;
+        }
+        let begin = first_row + (connection >> 16u) * params.group;
         if GROUPED == 0u {
             add(&sum, begin, slot, quad);
             continue;

@@ -9,10 +9,13 @@
 // An invocation owns one label. Logit gradients and the weights as they were go to memory for the features' gradient.
 //!import linear
 //!import fan_in
+//!import fan_in_eights
 //!import loss
 //!import optimizer
+//!import fan_in_bias
 //!import random
 //!import narrow
+//!import fan_in_weights
 
 const WORKGROUP: u32 = 64u;
 
@@ -21,9 +24,6 @@ const WORKGROUP: u32 = 64u;
 // costs thirty times as much as one of a register.
 const KEPT: u32 = 0u;
 const SLOTS: u32 = max(KEPT, 1u);
-
-// How the features lie in x: 0 f32, 1 f16, two in a word.
-const FEATURES: u32 = 0u;
 
 struct Params {
     @size(48) rates: Rates, // uniform buffers want what follows a struct at a multiple of 16
@@ -58,17 +58,9 @@ var<immediate> params: Params;
 @group(0) @binding(10) var<storage, read_write> before: array<u32>;        // [rows, weight_words], before the step
 @group(0) @binding(11) var<storage, read_write> label_loss: array<f32>;    // [rows], summed over the samples
 
-// Purpose::Rounding of src/random.rs
-const ROUNDING: u32 = 8u;
-
-// Sixteen random bits for each of eight connections of a label; `tensor` is 0 for weights, 1 and 2 for their states.
-fn random_bits(tensor: u32, row: u32, slot: u32) -> vec4<u32> {
-    let block = (params.first_label + row) * ((params.fan_in + 7u) / 8u) + slot / 8u;
-    return philox(vec4<u32>(block, tensor, params.step, ROUNDING), vec2<u32>(params.seed_low, params.seed_high));
-}
-
-fn bits_of(words: vec4<u32>, slot: u32) -> u32 {
-    return (words[(slot & 7u) / 2u] >> ((slot & 1u) * 16u)) & 0xffffu;
+// The features' gradient needs the weights as they were.
+fn keep_before(at: u32, word: u32) {
+    before[at] = word;
 }
 
 // Where the samples of a connection's feature begin in x, in eights.
@@ -77,71 +69,8 @@ fn features_of(row: u32, slot: u32) -> u32 {
     return index_in(word, slot) * (params.columns / 8u);
 }
 
-struct Eight { low: vec4<f32>, high: vec4<f32> }
-
-// Eight samples of a feature.
-fn fetch(at: u32) -> Eight {
-    if FEATURES == 1u {
-        let word = x[at];
-        return Eight(
-            vec4<f32>(unpack2x16float(word.x), unpack2x16float(word.y)),
-            vec4<f32>(unpack2x16float(word.z), unpack2x16float(word.w)),
-        );
-    }
-    return Eight(bitcast<vec4<f32>>(x[2u * at]), bitcast<vec4<f32>>(x[2u * at + 1u]));
-}
-
 fn weight_of(row: u32, slot: u32) -> f32 {
     return stored(WEIGHTS, weights[row * params.weight_words + slot / per_word(WEIGHTS)], slot);
-}
-
-// One optimizer step of eight connections from `begin` on, as many of them as there are.
-fn step_weights(row: u32, begin: u32, gradients: array<f32, 8>) {
-    var step_by = gradients;
-    var weight_bits = vec4<u32>(0u);
-    var first_bits = vec4<u32>(0u);
-    var second_bits = vec4<u32>(0u);
-    if WEIGHTS > 0u { weight_bits = random_bits(0u, row, begin); }
-    if MOMENTS > 0u && OPTIMIZER >= 1u { first_bits = random_bits(1u, row, begin); }
-    if MOMENTS > 0u && OPTIMIZER >= 2u { second_bits = random_bits(2u, row, begin); }
-    for (var i = 0u; i < 8u; i++) {
-        let slot = begin + i;
-        if slot < params.fan_in {
-            let at = row * params.weight_words + slot / per_word(WEIGHTS);
-            let state = row * params.moment_words + slot / per_word(MOMENTS);
-            let word = weights[at];
-            if slot % per_word(WEIGHTS) == 0u { before[at] = word; }
-            var m = 0.0;
-            var v = 0.0;
-            if OPTIMIZER >= 1u { m = stored(MOMENTS, first[state], slot); }
-            if OPTIMIZER >= 2u { v = stored(MOMENTS, second[state], slot); }
-            let after = optimizer_step(params.rates, stored(WEIGHTS, word, slot), step_by[i], m, v);
-            let code = rounded(WEIGHTS, after.x, slot, bits_of(weight_bits, slot));
-            weights[at] = (word & ~place_mask(WEIGHTS, slot)) | code;
-            if OPTIMIZER >= 1u {
-                let code = rounded(MOMENTS, after.y, slot, bits_of(first_bits, slot));
-                first[state] = (first[state] & ~place_mask(MOMENTS, slot)) | code;
-            }
-            if OPTIMIZER >= 2u {
-                let code = rounded(MOMENTS, after.z, slot, bits_of(second_bits, slot));
-                second[state] = (second[state] & ~place_mask(MOMENTS, slot)) | code;
-            }
-        }
-    }
-}
-
-fn step_bias(row: u32, gradient: f32) {
-    var rates = params.rates;
-    rates.decay = 0.0;
-    rates.keep = 1.0;
-    var m = 0.0;
-    var v = 0.0;
-    if OPTIMIZER >= 1u { m = bias_first[row]; }
-    if OPTIMIZER >= 2u { v = bias_second[row]; }
-    let after = optimizer_step(rates, bias[row], gradient, m, v);
-    bias[row] = after.x;
-    if OPTIMIZER >= 1u { bias_first[row] = after.y; }
-    if OPTIMIZER >= 2u { bias_second[row] = after.z; }
 }
 
 // What a label gathers on its way through the samples.

@@ -8,8 +8,8 @@ use regrow::kernels::fan_in_feature_gradient::Windows;
 use regrow::kernels::fan_in_top_k::{LOWEST, NOTHING, segments};
 use regrow::kernels::storage::Precision;
 use regrow::kernels::{
-    columns_of, fan_in_dlogits, fan_in_feature_gradient, fan_in_top_k, index_words, inverted_index, loss_sum,
-    top_k_merge,
+    columns_of, fan_in_dlogits, fan_in_feature_gradient, fan_in_group_gradient, fan_in_top_k, index_words,
+    inverted_index, loss_sum, top_k_merge,
 };
 use support::device::{
     Numbers, Outputs, ULP, assert_close, compare, engines, garbage, run, sum_tolerance, upload, writable,
@@ -130,7 +130,7 @@ fn feature_gradient(
     device: &Device,
     layer: &Layer,
     window_rows: usize,
-    wide: bool,
+    (wide, by_group): (bool, bool),
     (dlogits, before): (&[f32], &[f32]),
 ) -> regrow::device::Buffer {
     let (block, features) = (layer.block, layer.features);
@@ -155,6 +155,14 @@ fn feature_gradient(
     let [offsets, connections] = [&offsets, &connections].map(|words| upload(device, words));
     let area = features * layer.columns();
     let sums = if count == 1 { writable(device, before) } else { garbage(device, count * area) };
+    if by_group {
+        let by_slot = garbage(device, block.index_rows() * fan_in * layer.columns()).whole();
+        let products = fan_in_group_gradient::launch(block, [&weights, &dlogits, &by_slot]);
+        let bindings = [&by_slot, &offsets, &connections, &sums.whole()];
+        let gather = fan_in_feature_gradient::launch_summed(block, features, windows, wide, bindings);
+        run(device, [products, gather]);
+        return sums;
+    }
     let bindings = [&dlogits, &weights, &offsets, &connections, &sums.whole()];
     run(device, [fan_in_feature_gradient::launch(block, features, windows, wide, bindings)]);
     sums
@@ -174,11 +182,18 @@ fn feature_gradient_gathers_every_connection() {
         let mut whole = layer.feature_gradient(&f64s(&dlogits));
         whole.iter_mut().zip(&before).for_each(|(truth, before)| *truth += f64::from(*before));
         let a_third = (rows.div_ceil(3)).next_multiple_of(group);
-        for (window_rows, wide) in [(rows, false), (rows, true), (a_third, true), (group, false)] {
+        let cuts = [(rows, false), (rows, true), (a_third, true), (group, false)];
+        let by_group = if group > 1 { vec![false, true] } else { vec![false] };
+        let forms = cuts.into_iter().flat_map(|cut| by_group.iter().map(move |by_group| (cut, *by_group)));
+        for ((window_rows, wide), by_group) in forms {
             let count = rows.div_ceil(window_rows);
-            let case = format!("feature gradient of {:?}, {count} windows, wide {wide}", layer.block);
+            let case = format!(
+                "feature gradient of {:?}, {count} windows, wide {wide}, by group {by_group}",
+                layer.block
+            );
             let got = compare(&case, |device| {
-                let sums = feature_gradient(device, &layer, window_rows, wide, (&dlogits, &before));
+                let form = (wide, by_group);
+                let sums = feature_gradient(device, &layer, window_rows, form, (&dlogits, &before));
                 Outputs::of(device).close("sums", &sums, count * area, terms)
             });
             // The windows together, and where there is one, what was there before.

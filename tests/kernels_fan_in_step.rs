@@ -1,14 +1,15 @@
-//! The kernel that computes a label's logits, loss, gradients and optimizer step at once: its two forms against their twin,
-//! and both against f64 and against narrow roundings that may fall either way.
+//! A label's logits, loss, gradients and optimizer step: the two forms of the kernel that computes all of it at once, and
+//! the two kernels that do it for groups of labels, against their twins, against f64 and against narrow roundings that
+//! may fall either way.
 
 mod support;
 
 use regrow::device::{Buffer, Device};
 use regrow::kernels::fan_in_dlogits::{Block, Loss};
 use regrow::kernels::fan_in_step::{self, StepOptions};
-use regrow::kernels::half_features;
 use regrow::kernels::optimizer::Rule;
 use regrow::kernels::storage::{Precision, Rounding, Storage};
+use regrow::kernels::{fan_in_group_logits, fan_in_group_update, half_features};
 use support::device::{
     Outputs, assert_close, compare, engines, garbage, run, sum_tolerance, upload, writable,
 };
@@ -37,6 +38,9 @@ fn layers(precision: Precision) -> Vec<Layer> {
         (block(3, 0, 32, 1, 130), 70),
         (block(65, 64, 33, 1, 16), 65),
         (block(2, 3, 1100, 1, 5), 1200),
+        // A last group of one label; groups that tiles of eight do not divide; more tiles than one in a group.
+        (block(33, 64, 12, 16, 33), 24),
+        (block(25, 3, 5, 12, 20), 9),
     ];
     shapes.into_iter().enumerate().map(|(seed, shape)| Layer::new(shape, seed as u64)).collect()
 }
@@ -53,12 +57,26 @@ fn with_rounded_features(mut layer: Layer) -> Layer {
     layer
 }
 
-/// What can be asked of a layer: to keep features or not.
-fn forms(layer: &Layer) -> Vec<bool> {
-    if fan_in_step::can_keep(layer.block.fan_in) { vec![true, false] } else { vec![false] }
+/// The ways to take a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Form {
+    /// One launch, which keeps what it fetched for the logits.
+    Kept,
+    /// One launch, which fetches twice.
+    Twice,
+    /// A launch for the logits of groups and one for their weights.
+    Groups,
 }
 
-fn options(layer: &Layer, loss: Loss, rule: Rule, keep: bool) -> StepOptions {
+/// Those that there are for a layer.
+fn forms(layer: &Layer) -> Vec<Form> {
+    let mut all = vec![Form::Twice];
+    all.extend(fan_in_step::can_keep(layer.block.fan_in).then_some(Form::Kept));
+    all.extend((layer.block.group > 1).then_some(Form::Groups));
+    all
+}
+
+fn options(layer: &Layer, loss: Loss, rule: Rule, form: Form) -> StepOptions {
     StepOptions {
         loss,
         scale: SCALE,
@@ -67,7 +85,7 @@ fn options(layer: &Layer, loss: Loss, rule: Rule, keep: bool) -> StepOptions {
         rates: Hyper::SAMPLE.rates(rule),
         rounding: Rounding::new(77, 5),
         train_bias: true,
-        keep,
+        keep: form == Form::Kept,
     }
 }
 
@@ -81,7 +99,7 @@ struct After {
     label_loss: Buffer,
 }
 
-fn step(device: &Device, layer: &Layer, options: &StepOptions) -> After {
+fn step(device: &Device, layer: &Layer, options: &StepOptions, form: Form) -> After {
     let block = layer.block;
     let Block { rows, fan_in, precision, .. } = block;
     let (words, moment_words) = (block.weight_words(), block.moment_words());
@@ -113,6 +131,15 @@ fn step(device: &Device, layer: &Layer, options: &StepOptions) -> After {
     let [m, v, bm, bv] = after.states.each_ref().map(Buffer::whole);
     let [w, b] = [&after.weights, &after.bias].map(Buffer::whole);
     let [dlogits, before, label_loss] = [&after.dlogits, &after.before, &after.label_loss].map(Buffer::whole);
+    if form == Form::Groups {
+        let old = device.read_vec::<u32>(&after.weights, rows * words).unwrap();
+        device.write(&after.before, 0, bytemuck::cast_slice(&old)).unwrap();
+        let (read, biases) = ([&x, &indices, &positives, &w], [&b, &bm, &bv]);
+        let logits = fan_in_group_logits::launch(block, options, read, biases, [&dlogits, &label_loss]);
+        let update = fan_in_group_update::launch(block, options, [&x, &indices, &dlogits], [&w, &m, &v]);
+        run(device, [logits, update]);
+        return after;
+    }
     run(
         device,
         [fan_in_step::launch(
@@ -127,8 +154,8 @@ fn step(device: &Device, layer: &Layer, options: &StepOptions) -> After {
 }
 
 /// Outputs in f32 storage, to compare on every engine.
-fn outputs<'a>(device: &'a Device, layer: &Layer, options: &StepOptions) -> Outputs<'a> {
-    let after = step(device, layer, options);
+fn outputs<'a>(device: &'a Device, layer: &Layer, options: &StepOptions, form: Form) -> Outputs<'a> {
+    let after = step(device, layer, options, form);
     let Block { rows, fan_in, .. } = layer.block;
     let terms = fan_in + layer.columns() + 8;
     let lens = |state: usize, len: usize| if options.rule.states() >= state { len } else { 4 };
@@ -156,10 +183,10 @@ fn steps_follow_the_formulas() {
             let (losses, gradients) = layer.loss(loss);
             let gradients: Vec<f64> = gradients.iter().map(|g| f64::from(SCALE) * g).collect();
             let terms = layer.block.fan_in + layer.columns() + 8;
-            for keep in forms(&layer) {
-                let options = options(&layer, loss, rule, keep);
-                let case = format!("{loss:?}, {rule:?}, keep {keep}, {:?}", layer.block);
-                let got = compare(&case, |device| outputs(device, &layer, &options));
+            for form in forms(&layer) {
+                let options = options(&layer, loss, rule, form);
+                let case = format!("{loss:?}, {rule:?}, {form:?}, {:?}", layer.block);
+                let got = compare(&case, |device| outputs(device, &layer, &options, form));
                 let close = |name: &str, truth: &[f64]| {
                     let place = format!("{case}, {name}");
                     assert_close(&place, got.floats(name), truth, sum_tolerance(terms, truth));
@@ -208,10 +235,10 @@ fn steps_follow_the_formulas() {
 #[test]
 fn a_bias_that_is_not_trained_stays() {
     for layer in some_of(layers(Precision::default())) {
-        for keep in [true, false] {
-            let options = StepOptions { train_bias: false, ..options(&layer, Loss::Bce, Rule::AdamW, keep) };
-            let case = format!("keep {keep}, {:?}", layer.block);
-            let got = compare(&case, |device| outputs(device, &layer, &options));
+        for form in forms(&layer) {
+            let options = StepOptions { train_bias: false, ..options(&layer, Loss::Bce, Rule::AdamW, form) };
+            let case = format!("{form:?}, {:?}", layer.block);
+            let got = compare(&case, |device| outputs(device, &layer, &options, form));
             assert_eq!(got.floats("bias"), layer.bias, "{case}");
             assert_eq!(got.floats("bias_first"), layer.states[2], "{case}");
         }
@@ -271,9 +298,9 @@ fn narrow_storage_is_rounded_to_a_neighbour_by_the_same_bits_everywhere() {
                 let terms = fan_in + layer.columns() + 8;
                 let mut all: Vec<Vec<f32>> = Vec::new();
                 for (engine, device) in engines() {
-                    for keep in forms(&layer) {
-                        let case = format!("{rule:?}, keep {keep} on {engine}, {:?}", layer.block);
-                        let after = step(device, &layer, &options(&layer, Loss::Bce, rule, keep));
+                    for form in forms(&layer) {
+                        let case = format!("{rule:?}, {form:?} on {engine}, {:?}", layer.block);
+                        let after = step(device, &layer, &options(&layer, Loss::Bce, rule, form), form);
                         let read = |buffer: &Buffer, storage: Storage, words: usize| {
                             let packed = device.read_vec::<u32>(buffer, rows * words).unwrap();
                             storage.unpack(&packed, fan_in, words)
@@ -323,9 +350,10 @@ fn narrow_storage_is_rounded_to_a_neighbour_by_the_same_bits_everywhere() {
 fn the_same_bits_from_run_to_run() {
     for layer in layers(Precision::default()) {
         for (engine, device) in engines() {
-            for keep in [true, false] {
-                let bits = || outputs(device, &layer, &options(&layer, Loss::Bce, Rule::AdamW, keep)).bits();
-                assert_eq!(bits(), bits(), "keep {keep} on {engine}, {:?}", layer.block);
+            for form in forms(&layer) {
+                let options = options(&layer, Loss::Bce, Rule::AdamW, form);
+                let bits = || outputs(device, &layer, &options, form).bits();
+                assert_eq!(bits(), bits(), "{form:?} on {engine}, {:?}", layer.block);
             }
         }
     }

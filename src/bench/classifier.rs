@@ -193,7 +193,7 @@ pub(super) fn measure(
         device.wait()
     })?;
     let walk = sizes.walk();
-    let fetches = head.fan_in().map_or(3, FanIn::fetches_of_a_step) as f64;
+    let fetches = head.fan_in().map_or(3.0, FanIn::fetches_of_a_step);
     step.work = Some(Work { bytes: bytes as f64, multiply_adds: 3.0 * walk, gathers: fetches * walk });
     step.bytes_over_bound = Some(bytes as f64 / sizes.least_bytes());
     step.documents_per_second = documents(&step);

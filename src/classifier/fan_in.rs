@@ -1,7 +1,8 @@
 //! The fixed fan-in layer: its tensors in blocks, and one training step as a sweep over them.
 
 use super::block::LabelBlock;
-use super::launches::{Cut, Launches, record_inverted, software_rows};
+use super::cut::{Cut, software_rows};
+use super::launches::{Launches, record_inverted, sums_by_group};
 use super::rewire::record_random_growth;
 use super::strata;
 use crate::device::{Buffer, Device, DeviceKind, Recording, Slice};
@@ -10,7 +11,9 @@ use crate::kernels::fan_in_dlogits::{self, Block, Loss};
 use crate::kernels::optimizer::{Rates, Rule};
 use crate::kernels::rewire_regrow::Growth;
 use crate::kernels::storage::{Indices, Precision, Rounding, Storage};
-use crate::kernels::{columns_of, fan_in_step, fan_in_sweep, half_features, inverted_index};
+use crate::kernels::{
+    columns_of, fan_in_group_logits, fan_in_step, fan_in_sweep, half_features, inverted_index,
+};
 
 /// Logit gradients of a block take at most so many bytes.
 pub const WORKSPACE_BYTES: usize = 64 << 20;
@@ -203,7 +206,8 @@ impl FanIn {
         }
         let rows = (rows / group * group).max(group);
         let largest = rows.min(labels);
-        let cut = (!device.runs_fused()).then(|| Cut::choose(device.kind(), &options, largest));
+        let cut = (!device.runs_fused())
+            .then(|| Cut::choose(device.kind(), &options, largest, sums_by_group(device, &options)));
         let blocks = (0..labels)
             .step_by(rows)
             .map(|first_label| {
@@ -267,11 +271,15 @@ impl FanIn {
     }
 
     /// How often a step fetches, for each connection and sample, a feature or what its gradient is made of: for the logit,
-    /// for the gradient of the weight unless that feature was kept, and for the gradient of the feature.
+    /// for the gradient of the weight unless that feature was kept, and for the gradient of the feature. Labels in groups
+    /// fetch together.
     #[must_use]
-    pub fn fetches_of_a_step(&self) -> usize {
+    pub fn fetches_of_a_step(&self) -> f64 {
+        if matches!(&self.workspace, Workspace::Launches(launches) if launches.steps_in_groups()) {
+            return 3.0 / fan_in_group_logits::TILE as f64 + 1.0 / self.options.group as f64;
+        }
         let kept = self.kind == DeviceKind::SoftwareGpu && fan_in_step::can_keep(self.options.fan_in);
-        if kept { 2 } else { 3 }
+        if kept { 2.0 } else { 3.0 }
     }
 
     fn record_one_pass(

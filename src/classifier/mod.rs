@@ -3,6 +3,7 @@
 
 mod block;
 mod contents;
+mod cut;
 mod dense;
 mod fan_in;
 mod grow;

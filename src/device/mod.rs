@@ -93,6 +93,7 @@ enum Engine {
     Plan {
         max_buffer_bytes: u64,
         fused: bool,
+        group_kernels: bool,
     },
 }
 
@@ -169,7 +170,11 @@ impl Device {
     /// the other will take. Reads give zeros.
     #[must_use]
     pub fn planning(&self) -> Self {
-        let engine = Engine::Plan { max_buffer_bytes: self.max_buffer_bytes(), fused: self.runs_fused() };
+        let engine = Engine::Plan {
+            max_buffer_bytes: self.max_buffer_bytes(),
+            fused: self.runs_fused(),
+            group_kernels: self.has_group_kernels(),
+        };
         Self { engine, name: self.name.clone(), kind: self.kind, ledger: Arc::default() }
     }
 
@@ -206,6 +211,18 @@ impl Device {
             #[cfg(feature = "cuda")]
             Engine::Cuda(_) => false,
             Engine::Plan { fused, .. } => *fused,
+        }
+    }
+
+    /// Whether labels that share the features of their connections have kernels of their own: on CUDA `fan_in_step` has a
+    /// form for them.
+    #[must_use]
+    pub fn has_group_kernels(&self) -> bool {
+        match &self.engine {
+            Engine::Cpu(_) | Engine::Gpu(_) => true,
+            #[cfg(feature = "cuda")]
+            Engine::Cuda(_) => false,
+            Engine::Plan { group_kernels, .. } => *group_kernels,
         }
     }
 

@@ -31,18 +31,32 @@ pub static KERNEL: Kernel = Kernel {
     twin,
     variants: || {
         let of = |weights| {
-            [false, true].map(|grouped| {
-                [(1, false), (1, true), (4, true)].map(|(run, add)| constants(weights, grouped, run, add))
+            [Sent::ByLabel, Sent::ByGroup].map(|sent| {
+                [(1, false), (1, true), (4, true)].map(|(run, add)| constants(weights, sent, run, add))
             })
         };
-        Storage::ALL.map(of).concat().concat()
+        let summed = [(1, false), (1, true), (4, true)]
+            .map(|(run, add)| constants(Storage::F32, Sent::SummedByGroup, run, add));
+        [Storage::ALL.map(of).concat().concat().as_slice(), &summed].concat()
     },
 };
 
-fn constants(weights: Storage, grouped: bool, run: u32, accumulate: bool) -> Constants {
+/// How what a connection sends back lies; the number is the shader's `GROUPED`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+enum Sent {
+    /// A label has connections of its own: weight times logit gradient.
+    ByLabel = 0,
+    /// Those of a group: the sum of that over its labels.
+    ByGroup = 1,
+    /// That sum, which `fan_in_group_gradient` has made.
+    SummedByGroup = 2,
+}
+
+fn constants(weights: Storage, sent: Sent, run: u32, accumulate: bool) -> Constants {
     vec![
         ("ACCUMULATE", u32::from(accumulate)),
-        ("GROUPED", u32::from(grouped)),
+        ("GROUPED", sent as u32),
         ("RUN", run),
         ("WEIGHTS", weights as u32),
         ("WORKGROUP", WORKGROUP),
@@ -70,12 +84,30 @@ impl Windows {
 /// added to `sums` [D, columns]; with several it goes to `sums` [windows, D, columns], a sum for each. `offsets`
 /// [windows, offset words] and `connections` [rows / group · F] are the windows' inverted indices. `wide` is for adapters
 /// where a lane costs less than a fetch: each then takes sixteen samples.
-pub fn launch(
+pub fn launch(block: Block, features: usize, windows: Windows, wide: bool, bindings: [&Slice; 5]) -> Launch {
+    let sent = if block.group > 1 { Sent::ByGroup } else { Sent::ByLabel };
+    launch_of(block, features, windows, wide, (sent, block.precision.weights), bindings)
+}
+
+/// [`launch`] for groups of labels whose sums `fan_in_group_gradient` has made: `by_slot` [rows / group, F, columns].
+pub fn launch_summed(
     block: Block,
     features: usize,
     windows: Windows,
     wide: bool,
-    [dlogits, weights, offsets, connections, sums]: [&Slice; 5],
+    [by_slot, offsets, connections, sums]: [&Slice; 4],
+) -> Launch {
+    let bindings = [by_slot, by_slot, offsets, connections, sums];
+    launch_of(block, features, windows, wide, (Sent::SummedByGroup, Storage::F32), bindings)
+}
+
+fn launch_of(
+    block: Block,
+    features: usize,
+    windows: Windows,
+    wide: bool,
+    (sent, weights): (Sent, Storage),
+    bindings: [&Slice; 5],
 ) -> Launch {
     let (columns, count) = (columns_of(block.batch), windows.of(block.rows));
     let params = Params {
@@ -93,8 +125,8 @@ pub fn launch(
     let run = if wide && one { 4 } else { 1 };
     Launch {
         kernel: &KERNEL,
-        constants: constants(block.precision.weights, block.group > 1, run, one),
-        bindings: [dlogits, weights, offsets, connections, sums].map(Clone::clone).to_vec(),
+        constants: constants(weights, sent, run, one),
+        bindings: bindings.map(Clone::clone).to_vec(),
         params: words_of(&params),
         workgroups: workgroups(count * features * columns / 4 / run as usize),
         work: (block.rows * block.fan_in * columns) as u64,
@@ -106,6 +138,7 @@ fn twin(call: &mut TwinCall<'_>) {
     let (dlogits, weights) = (call.read::<f32>(0), call.read::<u32>(1));
     let storage = Storage::from_constant(call.constant("WEIGHTS"));
     let accumulate = call.constant("ACCUMULATE") == 1;
+    let summed = call.constant("GROUPED") == Sent::SummedByGroup as u32;
     let words = p.weight_words as usize;
     let (offsets, connections) = (call.read::<u32>(2), call.read::<u32>(3));
     let sums = call.write::<f32>(4);
@@ -126,6 +159,12 @@ fn twin(call: &mut TwinCall<'_>) {
                 for connection in list {
                     let (index_row, slot) = (*connection as usize >> 16, *connection as usize & 0xffff);
                     let begin = first_row + index_row * group;
+                    if summed {
+                        let at = begin / group * p.fan_in as usize + slot;
+                        let sent = &dlogits[at * columns..][..columns];
+                        sum.iter_mut().zip(sent).for_each(|(sum, sent)| *sum += sent);
+                        continue;
+                    }
                     for row in begin..(begin + group).min(p.rows as usize) {
                         let w = storage.get(&weights[row * words..], slot);
                         let g = &dlogits[row * columns..][..columns];

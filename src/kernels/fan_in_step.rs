@@ -189,15 +189,8 @@ fn twin(call: &mut TwinCall<'_>) {
     let storage = ["WEIGHTS", "MOMENTS"].map(|name| Storage::from_constant(call.constant(name)));
     let (words_of_x, indices) = (call.read::<u32>(0), call.read::<u32>(1));
     let index_rows = IndexRows::from_constant(call.constant("STRATIFIED_FEATURES"), p.fan_in as usize);
-    let features = Storage::from_constant(call.constant("FEATURES"));
-    let mut opened = Vec::new();
-    let x: &[f32] = if features == Storage::F32 {
-        bytemuck::cast_slice(words_of_x)
-    } else {
-        opened.resize(words_of_x.len() * 2, 0.0);
-        features.decode_row(words_of_x, &mut opened);
-        &opened
-    };
+    let mut room = Vec::new();
+    let x = open_features(call.constant("FEATURES"), words_of_x, &mut room);
     let positives = &call.read::<[u32; 2]>(2)[..p.positives as usize];
     let (rows, words, columns) = (p.rows as usize, p.weight_words as usize, p.columns as usize);
     let chunks = rows.div_ceil(CHUNK);
@@ -286,6 +279,17 @@ impl Rows<'_> {
     }
 }
 
+/// The features of a step as f32, in `room` where they lie otherwise; `features` is the shader's constant.
+pub(super) fn open_features<'a>(features: u32, words: &'a [u32], room: &'a mut Vec<f32>) -> &'a [f32] {
+    let storage = Storage::from_constant(features);
+    if storage == Storage::F32 {
+        return bytemuck::cast_slice(words);
+    }
+    room.resize(words.len() * 2, 0.0);
+    storage.decode_row(words, room);
+    room
+}
+
 /// Room for a row of weights and its states in f32.
 pub(super) struct RowScratch {
     values: [Vec<f32>; 3],
@@ -325,7 +329,7 @@ impl RowScratch {
 
 /// Σ a·b in sixteen lanes, then their sum.
 #[inline(always)]
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0_f32; 16];
     for (a, b) in a.chunks_exact(16).zip(b.chunks_exact(16)) {
         lanes.iter_mut().zip(a).zip(b).for_each(|((lane, a), b)| *lane += a * b);

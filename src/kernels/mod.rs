@@ -28,6 +28,9 @@ pub mod embedding_gradient;
 pub mod embedding_update;
 pub mod fan_in_dlogits;
 pub mod fan_in_feature_gradient;
+pub mod fan_in_group_gradient;
+pub mod fan_in_group_logits;
+pub mod fan_in_group_update;
 pub mod fan_in_step;
 pub mod fan_in_strata_gradient;
 pub mod fan_in_sweep;
@@ -113,6 +116,9 @@ pub const ALL: &[&Kernel] = &[
     &embedding_update::KERNEL,
     &fan_in_dlogits::KERNEL,
     &fan_in_feature_gradient::KERNEL,
+    &fan_in_group_gradient::KERNEL,
+    &fan_in_group_logits::KERNEL,
+    &fan_in_group_update::KERNEL,
     &fan_in_step::KERNEL,
     &fan_in_strata_gradient::KERNEL,
     &fan_in_top_k::KERNEL,
