@@ -14,6 +14,7 @@ mod recording;
 pub mod shader;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 #[cfg(feature = "cuda")]
 pub use crate::cuda::{CudaSummary, list_cuda_devices};
@@ -82,6 +83,7 @@ pub struct Device {
     name: String,
     kind: DeviceKind,
     ledger: Arc<Ledger>,
+    queued: AtomicU64,
 }
 
 enum Engine {
@@ -124,7 +126,7 @@ impl Device {
     pub fn cpu(options: DeviceOptions) -> Result<Self> {
         let engine = cpu::CpuEngine::new(options)?;
         let name = format!("CPU ({} threads, {})", engine.threads(), cpu::instruction_set());
-        Ok(Self { engine: Engine::Cpu(engine), name, kind: DeviceKind::Cpu, ledger: Arc::default() })
+        Ok(Self::of(Engine::Cpu(engine), name, DeviceKind::Cpu))
     }
 
     /// Opens a wgpu adapter by number or part of its name; `None` takes the first of any kind, software included.
@@ -143,10 +145,9 @@ impl Device {
     /// [`crate::Error::Device`] when this build has no CUDA, there is no driver, it is too old, or there is no such GPU.
     #[cfg(feature = "cuda")]
     pub fn cuda(wanted: &str, options: DeviceOptions) -> Result<Self> {
-        let ledger = Arc::<Ledger>::default();
         let engine = crate::cuda::CudaEngine::new(wanted, options)?;
         let name = engine.name().to_owned();
-        Ok(Self { engine: Engine::Cuda(Box::new(engine)), name, kind: DeviceKind::DiscreteGpu, ledger })
+        Ok(Self::of(Engine::Cuda(Box::new(engine)), name, DeviceKind::DiscreteGpu))
     }
 
     /// Without the feature `cuda` there is no such device.
@@ -162,7 +163,11 @@ impl Device {
         let summary = engine.summary();
         let (name, kind) =
             (format!("{} ({}, {})", summary.name, summary.backend, summary.driver), summary.kind);
-        Self { engine: Engine::Gpu(Box::new(engine)), name, kind, ledger: Arc::default() }
+        Self::of(Engine::Gpu(Box::new(engine)), name, kind)
+    }
+
+    fn of(engine: Engine, name: String, kind: DeviceKind) -> Self {
+        Self { engine, name, kind, ledger: Arc::default(), queued: AtomicU64::new(0) }
     }
 
     /// A device with the same limits that takes no memory and runs nothing: what is allocated on it is a plan of what
@@ -170,7 +175,7 @@ impl Device {
     #[must_use]
     pub fn planning(&self) -> Self {
         let engine = Engine::Plan { max_buffer_bytes: self.max_buffer_bytes(), fused: self.runs_fused() };
-        Self { engine, name: self.name.clone(), kind: self.kind, ledger: Arc::default() }
+        Self::of(engine, self.name.clone(), self.kind)
     }
 
     /// Whether this device only counts, so that values need not be computed for it.
@@ -183,6 +188,13 @@ impl Device {
     #[must_use]
     pub fn memory(&self) -> MemoryUse {
         self.ledger.report()
+    }
+
+    /// Recordings and writes that the device was given so far. Read between two calls, it tells in which order several
+    /// devices were given theirs.
+    #[must_use]
+    pub fn queued(&self) -> u64 {
+        self.queued.load(Ordering::Relaxed)
     }
 
     /// A line that names the device and its driver.
@@ -282,6 +294,7 @@ impl Device {
     /// [`crate::Error::Device`] when the device is lost.
     pub fn write(&self, buffer: &Buffer, offset: u64, data: &[u8]) -> Result<()> {
         buffer.check_range(offset, data.len() as u64);
+        self.queued.fetch_add(1, Ordering::Relaxed);
         match (&self.engine, &buffer.0.storage) {
             (Engine::Cpu(_), Storage::Cpu(words)) => cpu::write(words, offset, data),
             (Engine::Gpu(engine), Storage::Gpu(target)) => engine.write(target, offset, data),
@@ -297,6 +310,7 @@ impl Device {
     /// # Errors
     /// [`crate::Error::Device`] when a shader does not compile, memory runs out, or the device is lost.
     pub fn submit(&self, recording: Recording) -> Result<()> {
+        self.queued.fetch_add(1, Ordering::Relaxed);
         match &self.engine {
             Engine::Cpu(engine) => engine.run(recording),
             Engine::Gpu(engine) => engine.run(recording),

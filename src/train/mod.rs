@@ -5,6 +5,7 @@ mod auxiliary;
 mod build_encoder;
 mod calendar;
 mod checkpoint;
+mod crossing;
 mod devices;
 mod dry_run;
 mod encoder_source;

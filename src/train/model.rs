@@ -1,7 +1,7 @@
 //! Encoder and classifier put together: what a model has, its rewiring, one ranking. Its training step is in `step.rs`.
 
 use super::build_encoder::{build_encoder, micro_batch};
-use super::devices::{Devices, run_and_fetch};
+use super::devices::Devices;
 use super::feed::{Feed, FeedSizes};
 use super::heads::Heads;
 use super::row_order::{RankedLabels, RowOrder};
@@ -12,11 +12,11 @@ use crate::classifier::{
 };
 use crate::config::{Config, RewireGrowth, RewireMode};
 use crate::data::Batch;
-use crate::device::{Buffer, Device, Recording, Slice};
+use crate::device::{Buffer, Recording, Slice};
 use crate::encoder::{Encoder, Intermediate};
 use crate::error::Result;
-use crate::kernels::columns_of;
 use crate::kernels::dropout::Dropout;
+use crate::kernels::{columns_of, dropout_columns};
 
 /// The model on a device, or on two.
 pub struct Model {
@@ -35,30 +35,15 @@ pub struct Model {
     pub(super) feed: Feed,
     /// Where rewiring grows by gradient.
     growth: Option<GrowthWorkspace>,
-    /// On the device of the encoder.
-    pub(super) below: FeatureBuffers,
-    /// On the device of the classifier: the same ones where both are one.
-    pub(super) above: FeatureBuffers,
+    /// Features of a batch, dropped and transposed, [D, columns] f32.
+    pub(super) x: Buffer,
+    /// Their gradient.
+    pub(super) dx: Buffer,
+    /// Where there are two devices: room on the classifier's for what crosses between them, [B, D] f32.
+    pub(super) crossing_rows: Option<Buffer>,
     /// A ring of pairs: the main loss and the auxiliary one.
     pub(super) losses: Buffer,
     heads_kernels: String,
-}
-
-/// Room for the features of a batch and their gradient, [D, columns] f32.
-#[derive(Clone)]
-pub(super) struct FeatureBuffers {
-    pub(super) x: Buffer,
-    pub(super) dx: Buffer,
-}
-
-impl FeatureBuffers {
-    fn new(device: &Device, features: usize, documents: usize) -> Result<Self> {
-        let bytes = (features * columns_of(documents) * 4) as u64;
-        Ok(Self {
-            x: device.allocate("features", bytes)?,
-            dx: device.allocate("gradient of the features", bytes)?,
-        })
-    }
 }
 
 impl Model {
@@ -93,11 +78,12 @@ impl Model {
             _ => None,
         };
         let feed = Feed::on(devices, FeedSizes { cluster_positives, ..sizes.feed }, feature_width)?;
-        let below = FeatureBuffers::new(devices.encoder, features, sizes.feed.documents)?;
-        let above = match devices.second() {
-            Some(device) => FeatureBuffers::new(device, features, sizes.feed.documents)?,
-            None => below.clone(),
-        };
+        let rows = |documents: usize| (features * documents * 4) as u64;
+        let transposed = rows(columns_of(sizes.feed.documents));
+        let crossing_rows = devices
+            .second()
+            .map(|device| device.allocate("features between the devices", rows(sizes.feed.documents)))
+            .transpose()?;
         Ok(Self {
             intermediate: heads.intermediate,
             classifier: heads.classifier,
@@ -108,8 +94,9 @@ impl Model {
             row_order: None,
             micro_batch: micro_batch(config),
             feed,
-            below,
-            above,
+            x: devices.classifier.allocate("features", transposed)?,
+            dx: devices.classifier.allocate("gradient of the features", transposed)?,
+            crossing_rows,
             losses: devices.classifier.allocate("losses", (LOSS_RING * 8) as u64)?,
         })
     }
@@ -174,14 +161,15 @@ impl Model {
         let order = self.row_order.as_ref();
         let (fed, mut inputs) = self.feed.lay_out(batch, filter, order);
         let mut recording = Recording::new();
-        inputs.record_tokens(&mut recording);
-        let mut x = self.record_features(&mut recording, &fed, batch.len(), None, Dropout::OFF);
-        if devices.second().is_some() {
-            let features = run_and_fetch(devices.encoder, std::mem::take(&mut recording), &x)?;
-            inputs.record_labels(&mut recording);
-            recording.upload(&self.above.x, 0, features);
-            x = self.columns(&self.above.x, batch.len());
-        }
+        let features = match self.crossing(devices) {
+            Some(crossing) => self.bring_features(crossing, inputs, Recording::new(), &fed.tokens, None)?,
+            None => {
+                inputs.record_tokens(&mut recording);
+                self.encoder.forward(&mut recording, &fed.tokens, None)
+            }
+        };
+        let (x, width) = (self.columns(&self.x, batch.len()), self.encoder.features());
+        recording.launch(dropout_columns::launch(batch.len(), width, Dropout::OFF, &features, &x));
         let seen = match &self.intermediate {
             Some(layer) => layer.record_forward(&mut recording, batch.len(), &x),
             None => x,

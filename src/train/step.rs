@@ -1,6 +1,6 @@
 //! One training step: what it records, and what comes back of it.
 
-use super::devices::{Devices, run_and_fetch};
+use super::devices::Devices;
 use super::feed::Fed;
 use super::model::Model;
 use super::schedules::Schedules;
@@ -16,15 +16,15 @@ use crate::kernels::{dropout_columns, dropout_columns_backward};
 pub(super) const LOSS_RING: usize = 64;
 
 /// What the parts of a training step have in common.
-struct StepParts<'s> {
-    config: &'s Config,
-    schedules: &'s Schedules,
-    documents: usize,
-    step: u64,
-    fed: &'s Fed,
-    dropout: Dropout,
+pub(super) struct StepParts<'s> {
+    pub(super) config: &'s Config,
+    pub(super) schedules: &'s Schedules,
+    pub(super) documents: usize,
+    pub(super) step: u64,
+    pub(super) fed: &'s Fed,
+    pub(super) dropout: Dropout,
     /// Place of the step's losses in the ring.
-    place: usize,
+    pub(super) place: usize,
 }
 
 /// A step on its way; the loss comes back later.
@@ -108,34 +108,21 @@ impl Model {
         let documents = batch.len();
         let place = 2 * (step % LOSS_RING as u64) as usize;
         let parts = StepParts { config, schedules, documents, step, fed: &fed, dropout, place };
-        let mut recording = Recording::new();
-        inputs.record_tokens(&mut recording);
-        let x = self.record_features(&mut recording, &fed, documents, Some(step), dropout);
-        let (losses, seen) = match devices.second() {
+        let (losses, seen) = match self.crossing(devices) {
+            Some(crossing) => self.step_across(crossing, &parts, inputs)?,
             None => {
-                let seen = self.record_heads(&mut recording, &parts);
-                self.record_backward(&mut recording, &parts);
+                let mut recording = Recording::new();
+                inputs.record_tokens(&mut recording);
+                self.record_clears(&mut recording, &parts);
+                let features = self.encoder.forward(&mut recording, &fed.tokens, Some(step));
+                let gradient = self.encoder.feature_gradient();
+                let seen = self.record_heads(&mut recording, &parts, &features, gradient.as_ref());
+                if gradient.is_some() {
+                    self.encoder.backward(&mut recording, &fed.tokens, step);
+                    self.encoder.update(&mut recording, &fed.tokens, schedules.encoder.rates(step), step);
+                }
                 let losses = recording.read_back(&self.loss_slots(place));
                 devices.encoder.submit(recording)?;
-                (losses, seen)
-            }
-            Some(second) => {
-                let features = run_and_fetch(devices.encoder, recording, &x)?;
-                let mut recording = Recording::new();
-                inputs.record_labels(&mut recording);
-                recording.upload(&self.above.x, 0, features);
-                let seen = self.record_heads(&mut recording, &parts);
-                let losses = recording.read_back(&self.loss_slots(place));
-                if self.encoder.feature_gradient().is_some() {
-                    let gradient = self.columns(&self.above.dx, documents);
-                    let gradient = run_and_fetch(second, recording, &gradient)?;
-                    let mut recording = Recording::new();
-                    recording.upload(&self.below.dx, 0, gradient);
-                    self.record_backward(&mut recording, &parts);
-                    devices.encoder.submit(recording)?;
-                } else {
-                    second.submit(recording)?;
-                }
                 (losses, seen)
             }
         };
@@ -145,41 +132,37 @@ impl Model {
     }
 
     /// Where the losses of a step are summed up.
-    fn loss_slots(&self, place: usize) -> Slice {
+    pub(super) fn loss_slots(&self, place: usize) -> Slice {
         self.losses.range((place * 4) as u64, 8)
     }
 
-    /// From tokens to x [D, columns] on the encoder's device.
-    pub(super) fn record_features(
-        &self,
-        recording: &mut Recording,
-        fed: &Fed,
-        documents: usize,
-        step: Option<u64>,
-        dropout: Dropout,
-    ) -> Slice {
-        let x = self.columns(&self.below.x, documents);
-        let pooled = self.encoder.forward(recording, &fed.tokens, step);
-        recording.launch(dropout_columns::launch(documents, self.encoder.features(), dropout, &pooled, &x));
-        x
+    /// Clears what a step adds to, all on the classifier's device.
+    pub(super) fn record_clears(&self, recording: &mut Recording, parts: &StepParts<'_>) {
+        recording.clear(self.columns(&self.dx, parts.documents));
+        recording.clear(self.loss_slots(parts.place));
+        if let Some(layer) = &self.intermediate {
+            recording.clear(layer.output_gradient(parts.documents));
+        }
     }
 
-    /// From x to the losses and dx, all on the classifier's device, with the updates of what lies there. Gives what the
-    /// classifier saw, [H, columns].
-    fn record_heads(&self, recording: &mut Recording, parts: &StepParts<'_>) -> Slice {
-        let StepParts { config, schedules, documents, step, fed, place, .. } = *parts;
-        let (x, dx) = (self.columns(&self.above.x, documents), self.columns(&self.above.dx, documents));
-        recording.clear(dx.clone());
-        recording.clear(self.loss_slots(place));
+    /// From features to losses and, where it is wanted, to the gradient of the features, [B, D] f32 both, all on the
+    /// classifier's device, with the updates of what lies there. Gives what the classifier saw, [H, columns].
+    pub(super) fn record_heads(
+        &self,
+        recording: &mut Recording,
+        parts: &StepParts<'_>,
+        features: &Slice,
+        gradient: Option<&Slice>,
+    ) -> Slice {
+        let StepParts { config, schedules, documents, step, fed, dropout, place } = *parts;
+        let (x, dx) = (self.columns(&self.x, documents), self.columns(&self.dx, documents));
+        let width = self.encoder.features();
+        recording.launch(dropout_columns::launch(documents, width, dropout, features, &x));
 
         let auxiliary = self.auxiliary.as_ref().zip(schedules.auxiliary_weight(step));
         let main_share = 1.0 - auxiliary.map_or(0.0, |(_, weight)| weight);
         let (seen, dseen) = match &self.intermediate {
-            Some(layer) => {
-                let dseen = layer.output_gradient(documents);
-                recording.clear(dseen.clone());
-                (layer.record_forward(recording, documents, &x), dseen)
-            }
+            Some(layer) => (layer.record_forward(recording, documents, &x), layer.output_gradient(documents)),
             None => (x.clone(), dx.clone()),
         };
         let scale = self.scale(config, documents);
@@ -196,8 +179,7 @@ impl Model {
         };
         self.classifier.record_step(recording, &classifier_step);
         if let Some(layer) = &self.intermediate {
-            let trains_encoder = self.encoder.feature_gradient().is_some();
-            layer.record_backward(recording, documents, &x, trains_encoder.then_some(&dx));
+            layer.record_backward(recording, documents, &x, gradient.is_some().then_some(&dx));
             layer.record_update(recording, documents, schedules.intermediate.rates(step));
         }
         if let Some((head, weight)) = auxiliary {
@@ -213,18 +195,10 @@ impl Model {
             };
             head.record_step(recording, &auxiliary_step);
         }
+        if let Some(gradient) = gradient {
+            recording.launch(dropout_columns_backward::launch(documents, width, dropout, &dx, gradient));
+        }
         seen
-    }
-
-    /// From dx to the encoder's parameters, on the encoder's device; nothing where it is not trained.
-    fn record_backward(&self, recording: &mut Recording, parts: &StepParts<'_>) {
-        let StepParts { schedules, documents, step, fed, dropout, .. } = *parts;
-        let Some(dfeatures) = self.encoder.feature_gradient() else { return };
-        let (dx, features) = (self.columns(&self.below.dx, documents), self.encoder.features());
-        let launch = dropout_columns_backward::launch(documents, features, dropout, &dx, &dfeatures);
-        recording.launch(launch);
-        self.encoder.backward(recording, &fed.tokens, step);
-        self.encoder.update(recording, &fed.tokens, schedules.encoder.rates(step), step);
     }
 
     /// What the reduction multiplies the sum of all losses with.
