@@ -22,9 +22,12 @@ classifier=(--test kernels_classifier --test kernels_fused --test kernels_rewire
     --test rewire_growth --test golden_fan_in --test golden_rewire --test device_recordings --test kernels_probes
     --test kernels_fan_in_step --test fan_in_chunks --test stratified_layer --test stratified_rewire --test mixed_head
     --test kernels_dense_head --test end_to_end_cuda)
+# The only one of an encoder's kernels that lies above it.
+dropout=dropout_keeps_the_same_elements_there_and_back
 
 if [ "${1:-}" = --on-gpu ]; then
     REGROW_TEST_CUDA=1 tests "${classifier[@]}"
+    REGROW_TEST_CUDA=1 tests --test kernels_encoder "$dropout"
     exit
 fi
 
@@ -44,4 +47,5 @@ tests/cuda/build.sh
 export REGROW_CUDA_STAND_IN="$PWD/target/cuda" REGROW_TEST_CUDA=1
 tests --lib cuda::
 LD_LIBRARY_PATH=$PWD/target/cuda tests --test cuda_device "${classifier[@]}"
+LD_LIBRARY_PATH=$PWD/target/cuda tests --test kernels_encoder "$dropout"
 LD_LIBRARY_PATH=$PWD/target/cuda:$(dirname "$library") tests --test kernels_classifier

@@ -88,6 +88,18 @@ fn every_classifier_runs_beside_an_encoder_on_the_cpu() {
     }
 }
 
+/// Steps of twelve documents in micro-batches of four, the last one of four and one.
+#[test]
+fn micro_batches_cross_to_cuda() {
+    if !on_cuda() {
+        return;
+    }
+    let place = Place::small();
+    train(&place, "cpu", "cpu", &["train.accumulate=3"]);
+    train(&place, "cuda", "cpu", &["train.accumulate=3", "classifier.device=cuda:0"]);
+    assert_same_losses(&place, ["cpu", "cuda"]);
+}
+
 #[test]
 fn a_model_on_features_from_a_file_runs_on_cuda_alone() {
     if !on_cuda() {

@@ -36,6 +36,7 @@ pub(super) const FORMS: &[Form] = &[
     form("bias_update", &["OPTIMIZER"]),
     Form { name: "column_sum", constants: &["ACCUMULATE"], shape: threads_for_columns },
     form("dropout_columns", &[]),
+    form("dropout_columns_backward", &[]),
     form("fan_in_dlogits", &["LOSS", "WEIGHTS", INDEX_ROWS[0], INDEX_ROWS[1]]),
     Form {
         name: "fan_in_feature_gradient",

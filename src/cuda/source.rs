@@ -43,6 +43,7 @@ const FILES: &[(&str, &str)] = &[
     ("row_bias.cu", include_str!("kernels/row_bias.cu")),
     ("activation.cu", include_str!("kernels/activation.cu")),
     ("dropout_columns.cu", include_str!("kernels/dropout_columns.cu")),
+    ("dropout_columns_backward.cu", include_str!("kernels/dropout_columns_backward.cu")),
     ("half_features.cu", include_str!("kernels/half_features.cu")),
     ("optimizer_step.cu", include_str!("kernels/optimizer_step.cu")),
     ("probes.cu", include_str!("kernels/probes.cu")),

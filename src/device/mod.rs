@@ -14,6 +14,7 @@ mod recording;
 pub mod shader;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 #[cfg(feature = "cuda")]
 pub use crate::cuda::{CudaSummary, list_cuda_devices};
@@ -82,6 +83,7 @@ pub struct Device {
     name: String,
     kind: DeviceKind,
     ledger: Arc<Ledger>,
+    queued: AtomicU64,
 }
 
 enum Engine {
@@ -125,7 +127,7 @@ impl Device {
     pub fn cpu(options: DeviceOptions) -> Result<Self> {
         let engine = cpu::CpuEngine::new(options)?;
         let name = format!("CPU ({} threads, {})", engine.threads(), cpu::instruction_set());
-        Ok(Self { engine: Engine::Cpu(engine), name, kind: DeviceKind::Cpu, ledger: Arc::default() })
+        Ok(Self::of(Engine::Cpu(engine), name, DeviceKind::Cpu))
     }
 
     /// Opens a wgpu adapter by number or part of its name; `None` takes the first of any kind, software included.
@@ -144,10 +146,9 @@ impl Device {
     /// [`crate::Error::Device`] when this build has no CUDA, there is no driver, it is too old, or there is no such GPU.
     #[cfg(feature = "cuda")]
     pub fn cuda(wanted: &str, options: DeviceOptions) -> Result<Self> {
-        let ledger = Arc::<Ledger>::default();
         let engine = crate::cuda::CudaEngine::new(wanted, options)?;
         let name = engine.name().to_owned();
-        Ok(Self { engine: Engine::Cuda(Box::new(engine)), name, kind: DeviceKind::DiscreteGpu, ledger })
+        Ok(Self::of(Engine::Cuda(Box::new(engine)), name, DeviceKind::DiscreteGpu))
     }
 
     /// Without the feature `cuda` there is no such device.
@@ -163,7 +164,11 @@ impl Device {
         let summary = engine.summary();
         let (name, kind) =
             (format!("{} ({}, {})", summary.name, summary.backend, summary.driver), summary.kind);
-        Self { engine: Engine::Gpu(Box::new(engine)), name, kind, ledger: Arc::default() }
+        Self::of(Engine::Gpu(Box::new(engine)), name, kind)
+    }
+
+    fn of(engine: Engine, name: String, kind: DeviceKind) -> Self {
+        Self { engine, name, kind, ledger: Arc::default(), queued: AtomicU64::new(0) }
     }
 
     /// A device with the same limits that takes no memory and runs nothing: what is allocated on it is a plan of what
@@ -175,7 +180,7 @@ impl Device {
             fused: self.runs_fused(),
             group_kernels: self.has_group_kernels(),
         };
-        Self { engine, name: self.name.clone(), kind: self.kind, ledger: Arc::default() }
+        Self::of(engine, self.name.clone(), self.kind)
     }
 
     /// Whether this device only counts, so that values need not be computed for it.
@@ -188,6 +193,13 @@ impl Device {
     #[must_use]
     pub fn memory(&self) -> MemoryUse {
         self.ledger.report()
+    }
+
+    /// Recordings and writes that the device was given so far. Read between two calls, it tells in which order several
+    /// devices were given theirs.
+    #[must_use]
+    pub fn queued(&self) -> u64 {
+        self.queued.load(Ordering::Relaxed)
     }
 
     /// A line that names the device and its driver.
@@ -299,6 +311,7 @@ impl Device {
     /// [`crate::Error::Device`] when the device is lost.
     pub fn write(&self, buffer: &Buffer, offset: u64, data: &[u8]) -> Result<()> {
         buffer.check_range(offset, data.len() as u64);
+        self.queued.fetch_add(1, Ordering::Relaxed);
         match (&self.engine, &buffer.0.storage) {
             (Engine::Cpu(_), Storage::Cpu(words)) => cpu::write(words, offset, data),
             (Engine::Gpu(engine), Storage::Gpu(target)) => engine.write(target, offset, data),
@@ -314,6 +327,7 @@ impl Device {
     /// # Errors
     /// [`crate::Error::Device`] when a shader does not compile, memory runs out, or the device is lost.
     pub fn submit(&self, recording: Recording) -> Result<()> {
+        self.queued.fetch_add(1, Ordering::Relaxed);
         match &self.engine {
             Engine::Cpu(engine) => engine.run(recording),
             Engine::Gpu(engine) => engine.run(recording),

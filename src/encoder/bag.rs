@@ -142,7 +142,13 @@ impl Encoder for Bag {
         self.width(self.options.hidden.len())
     }
 
-    fn forward(&self, recording: &mut Recording, batch: &[PackedTokens], _step: Option<u64>) -> Slice {
+    fn forward_one(
+        &self,
+        recording: &mut Recording,
+        batch: &[PackedTokens],
+        _number: usize,
+        _step: Option<u64>,
+    ) -> Slice {
         let batch = whole(batch);
         let (rows, dim) = (batch.documents, self.options.dim);
         let pooled = Slice::from(&self.pooled);
@@ -169,7 +175,7 @@ impl Encoder for Bag {
         Some((&self.doutputs[self.options.hidden.len()]).into())
     }
 
-    fn backward(&self, recording: &mut Recording, batch: &[PackedTokens], _step: u64) {
+    fn backward_one(&self, recording: &mut Recording, batch: &[PackedTokens], _number: usize, _step: u64) {
         let batch = whole(batch);
         let (rows, dim) = (batch.documents, self.options.dim);
         for layer in (0..self.options.hidden.len()).rev() {

@@ -22,7 +22,7 @@ impl Encoder for Features {
         self.width
     }
 
-    fn forward(&self, _: &mut Recording, batch: &[PackedTokens], _: Option<u64>) -> Slice {
+    fn forward_one(&self, _: &mut Recording, batch: &[PackedTokens], _: usize, _: Option<u64>) -> Slice {
         assert_eq!(batch.len(), 1, "features come in one piece");
         batch[0].features.clone()
     }
@@ -31,7 +31,7 @@ impl Encoder for Features {
         None
     }
 
-    fn backward(&self, _: &mut Recording, _: &[PackedTokens], _: u64) {}
+    fn backward_one(&self, _: &mut Recording, _: &[PackedTokens], _: usize, _: u64) {}
 
     fn update(&self, _: &mut Recording, _: &[PackedTokens], _: Rates, _: u64) {}
 

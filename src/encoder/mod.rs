@@ -45,24 +45,55 @@ pub struct PackedTokens {
     pub features: Slice,
 }
 
+/// The order in which the backward pass takes so many micro-batches: the last first, whose activations are still there.
+pub fn backward_order(micro_batches: usize) -> impl Iterator<Item = usize> {
+    let last = micro_batches.saturating_sub(1);
+    (last..micro_batches).chain(0..last)
+}
+
 /// A text encoder: packed sequences in, pooled features out, gradient back.
 ///
 /// A batch comes in micro-batches. The features of all of them lie together, so that the classifier is swept once;
-/// only the activations of the last one need to be kept, since [`Encoder::backward`] may compute the others again.
+/// only the activations of the last one need to be kept, since [`Encoder::backward_one`] may compute the others again.
 pub trait Encoder {
     /// Features that it gives, D.
     fn features(&self) -> usize;
 
-    /// Records the forward pass; the result is [B, D] f32. `step`: the optimizer step, from 0, that dropout depends
+    /// Records the forward pass of the micro-batch of this number. The result is the place of all features of the batch,
+    /// [B, D] f32, whose rows of this micro-batch are now there. `step`: the optimizer step, from 0, that dropout depends
     /// on; none in evaluation, which drops nothing.
-    fn forward(&self, recording: &mut Recording, batch: &[PackedTokens], step: Option<u64>) -> Slice;
+    fn forward_one(
+        &self,
+        recording: &mut Recording,
+        batch: &[PackedTokens],
+        number: usize,
+        step: Option<u64>,
+    ) -> Slice;
 
-    /// Where the gradient of the features is to be put before [`Encoder::backward`], [B, D] f32; none where nothing is
-    /// trained.
+    /// Records the forward pass of the whole batch: [`Encoder::forward_one`] in order.
+    ///
+    /// # Panics
+    /// When there is no micro-batch.
+    fn forward(&self, recording: &mut Recording, batch: &[PackedTokens], step: Option<u64>) -> Slice {
+        let last = batch.len() - 1;
+        for number in 0..last {
+            self.forward_one(recording, batch, number, step);
+        }
+        self.forward_one(recording, batch, last, step)
+    }
+
+    /// Where the gradient of the features is to be put, [B, D] f32; none where nothing is trained. A micro-batch's rows
+    /// must be there before its [`Encoder::backward_one`].
     fn feature_gradient(&self) -> Option<Slice>;
 
-    /// Records the backward pass of the batch and step that [`Encoder::forward`] was last recorded for.
-    fn backward(&self, recording: &mut Recording, batch: &[PackedTokens], step: u64);
+    /// Records the backward pass of the micro-batch of this number; all of them in [`backward_order`] make that of the
+    /// batch and step that the forward pass was last recorded for.
+    fn backward_one(&self, recording: &mut Recording, batch: &[PackedTokens], number: usize, step: u64);
+
+    /// Records the backward pass of the whole batch.
+    fn backward(&self, recording: &mut Recording, batch: &[PackedTokens], step: u64) {
+        backward_order(batch.len()).for_each(|number| self.backward_one(recording, batch, number, step));
+    }
 
     /// Records one optimizer step, the `step`-th from 0, with the gradients of the last backward pass.
     fn update(&self, recording: &mut Recording, batch: &[PackedTokens], rates: Rates, step: u64);

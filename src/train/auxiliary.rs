@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::model::AuxiliarySizes;
+use super::sizes::AuxiliarySizes;
 use crate::classifier::Loss;
 use crate::config::{BiasInit, BiasRule, Config};
 use crate::data::clusters::{ClusterProgress, text_cluster_count};

@@ -1,15 +1,15 @@
 //! Where the parts of a model lie: all on one device, or the encoder on one and what lies above it on another.
 
-use crate::device::{Device, Recording, Slice};
-use crate::error::Result;
+use crate::device::Device;
 
-/// The device of the encoder, and that of everything above its dropout: intermediate layer, classifier, auxiliary head.
+/// The device of the encoder, and that of everything above it: dropout of the features, intermediate layer, classifier,
+/// auxiliary head.
 ///
-/// A [`Device`] alone stands for both. Between two devices the features of a batch, [D, columns] f32, and in training
-/// later their gradient go through the memory of the host.
+/// A [`Device`] alone stands for both. Between two devices the features of a batch, [B, D] f32, and in training later
+/// their gradient go through the memory of the host.
 #[derive(Clone, Copy)]
 pub struct Devices<'d> {
-    /// Encoder, with its dropout.
+    /// From tokens to features.
     pub encoder: &'d Device,
     /// What lies above.
     pub classifier: &'d Device,
@@ -49,14 +49,4 @@ impl<'d> Devices<'d> {
             None => self.encoder.name().to_owned(),
         }
     }
-}
-
-/// Runs `recording` on the device `from`, waits for it, and gives what it left in `slice` of that device.
-///
-/// # Errors
-/// [`crate::Error::Device`] when the device fails.
-pub(super) fn run_and_fetch(from: &Device, mut recording: Recording, slice: &Slice) -> Result<Vec<u8>> {
-    let ticket = recording.read_back(slice);
-    from.submit(recording)?;
-    from.collect(ticket)
 }

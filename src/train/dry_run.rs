@@ -2,11 +2,12 @@
 
 use serde::Serialize;
 
+use super::build_encoder::build_encoder;
 use super::calendar::Calendar;
-use super::model::{EncoderSizes, ModelSizes, build_encoder};
 use super::parameter_counts::{ParameterCounts, parameter_counts};
 use super::plan::sizes_without_data;
 use super::sizes::evaluated_split;
+use super::sizes::{EncoderSizes, ModelSizes};
 use crate::classifier::Prune;
 use crate::config::{Config, EvaluateOn, HeadKind, OptimizerSection};
 use crate::data::Dataset;

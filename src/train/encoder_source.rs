@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::model::EncoderSizes;
+use super::sizes::EncoderSizes;
 use crate::config::{Config, EncoderActivation, EncoderFamily, EncoderInit, EncoderKind, EncoderPooling};
 use crate::data::{FeatureTable, Tokenizer};
 use crate::device::Device;

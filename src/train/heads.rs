@@ -1,6 +1,7 @@
 //! What lies on the encoder: intermediate layer, classifier, auxiliary head.
 
-use super::model::{AuxiliarySizes, ModelSizes, product_options};
+use super::build_encoder::product_options;
+use super::sizes::{AuxiliarySizes, ModelSizes};
 use crate::classifier::{Dense, DenseOptions, DenseRole, FanIn, FanInOptions, Head, Mixed};
 use crate::config::{Config, HeadKind, IntermediateActivation, Pattern};
 use crate::device::Device;

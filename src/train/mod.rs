@@ -2,8 +2,10 @@
 
 mod assess;
 mod auxiliary;
+mod build_encoder;
 mod calendar;
 mod checkpoint;
+mod crossing;
 mod devices;
 mod dry_run;
 mod encoder_source;
@@ -20,12 +22,14 @@ mod run_folder;
 mod schedules;
 mod selection;
 mod sizes;
+mod step;
 mod stored;
 mod text_encoder;
 mod trainer;
 
 pub use assess::{Assessment, assess, judge, propensities};
 pub use auxiliary::{auxiliary_cluster_count, auxiliary_clusters};
+pub use build_encoder::micro_batch;
 pub use calendar::Calendar;
 pub use devices::Devices;
 pub use dry_run::{
@@ -36,15 +40,14 @@ pub use encoder_source::{EncoderSource, special_tokens};
 pub use feed::{Fed, Feed, FeedSizes};
 pub use grouping::row_order;
 pub use host_memory::HostSizes;
-pub use model::{
-    AuxiliarySizes, EncoderSizes, Model, ModelSizes, StepLosses, StepOutcome, TrainedBatch, micro_batch,
-};
+pub use model::Model;
 pub use model_folder::{LoadedModel, ModelInfo, load_model};
 pub use parameter_counts::{ParameterCounts, parameter_counts};
 pub use plan::{Plan, Purpose, megabytes, process_peak, sizes_without_data};
 pub use row_order::{RankedLabels, RowOrder};
 pub use run_folder::{RunFolder, Start};
 pub use schedules::Schedules;
-pub use sizes::{check_run, model_sizes};
+pub use sizes::{AuxiliarySizes, EncoderSizes, ModelSizes, check_run, model_sizes};
+pub use step::{StepLosses, StepOutcome, TrainedBatch};
 pub use text_encoder::{TextEncoder, no_text_encoder};
 pub use trainer::{Event, Finished, TrainOptions, train};

@@ -5,11 +5,13 @@
 use serde::Serialize;
 
 use super::auxiliary::{auxiliary_cluster_count, auxiliary_sizes};
+use super::build_encoder::micro_batch;
 use super::calendar::Calendar;
 use super::devices::Devices;
 use super::feed::FeedSizes;
 use super::host_memory::HostSizes;
-use super::model::{EncoderSizes, Model, ModelSizes, micro_batch};
+use super::model::Model;
+use super::sizes::{EncoderSizes, ModelSizes};
 use crate::classifier::Ranker;
 use crate::config::Config;
 use crate::device::{Device, MemoryUse};

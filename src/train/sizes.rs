@@ -1,18 +1,67 @@
-//! From config and data set to the sizes of the model and of its inputs.
+//! The sizes of a model and of its inputs, and how config and data set decide them.
 
 use super::auxiliary::{auxiliary_sizes, cluster_count};
+use super::build_encoder::micro_batch;
 use super::calendar::Calendar;
 use super::devices::Devices;
 use super::encoder_source::{EncoderSource, check_tokenizer};
 use super::feed::FeedSizes;
 use super::grouping::check_grouping;
 use super::host_memory::HostSizes;
-use super::model::{EncoderSizes, ModelSizes, micro_batch};
 use super::plan::Plan;
 use super::selection;
 use crate::config::{Config, EvaluateOn};
 use crate::data::{Dataset, Split};
+use crate::encoder::Pooling;
 use crate::error::{Error, Result};
+use crate::pretrained::Architecture;
+
+/// What the data or the files decide about an encoder.
+#[derive(Clone, Copy, Debug)]
+pub enum EncoderSizes {
+    /// A bag of tokens.
+    Bag {
+        /// Tokens in the vocabulary.
+        vocabulary: usize,
+    },
+    /// Precomputed features of this width.
+    Features(usize),
+    /// A transformer.
+    Transformer {
+        /// Sizes and constants.
+        architecture: Architecture,
+        /// From tokens to features.
+        pooling: Pooling,
+    },
+}
+
+/// What the data decide about an auxiliary head.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AuxiliarySizes {
+    /// Clusters of labels, C.
+    pub clusters: usize,
+    /// Starting bias of the clusters.
+    pub bias_init: f32,
+}
+
+/// What a model must have room for.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelSizes {
+    /// The encoder.
+    pub encoder: EncoderSizes,
+    /// Labels.
+    pub labels: usize,
+    /// The auxiliary head, if there is one.
+    pub auxiliary: Option<AuxiliarySizes>,
+    /// Documents of the largest training step; 0 for a model that only ranks.
+    pub train_batch: usize,
+    /// The largest batch of training and ranking.
+    pub feed: FeedSizes,
+    /// Starting bias of the labels.
+    pub bias_init: f32,
+    /// Upper limit of labels in a block; 0: what the device allows.
+    pub max_block_rows: usize,
+}
 
 /// Whether a run can begin: the data have the split to evaluate on, the sizes work together and fit on the device, the
 /// pretrained weights are whole. To be known before a run folder is touched.

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use super::build_encoder::{build_encoder, micro_batch};
 use super::encoder_source::{EncoderSource, check_tokenizer};
 use super::feed::{Feed, FeedSizes};
-use super::model::{EncoderSizes, ModelSizes, build_encoder, micro_batch};
 use super::model_folder::{Described, MODEL_FILE, without_states};
+use super::sizes::{EncoderSizes, ModelSizes};
 use super::stored::{Content, encoder_tensors};
 use crate::config::Config;
 use crate::data::{Batch, Tokenizer};

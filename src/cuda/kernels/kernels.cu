@@ -35,6 +35,7 @@
 #include "row_bias.cu"
 #include "activation.cu"
 #include "dropout_columns.cu"
+#include "dropout_columns_backward.cu"
 #include "half_features.cu"
 #include "optimizer_step.cu"
 #include "probes.cu"

@@ -273,10 +273,14 @@ impl Encoder for Transformer {
         width(&self.o)
     }
 
-    fn forward(&self, recording: &mut Recording, batch: &[PackedTokens], step: Option<u64>) -> Slice {
-        for (number, batch) in batch.iter().enumerate() {
-            self.record_forward(recording, &Pass { batch, number, step, accumulate: false });
-        }
+    fn forward_one(
+        &self,
+        recording: &mut Recording,
+        batch: &[PackedTokens],
+        number: usize,
+        step: Option<u64>,
+    ) -> Slice {
+        self.record_forward(recording, &Pass { batch: &batch[number], number, step, accumulate: false });
         (&self.features).into()
     }
 
@@ -285,19 +289,17 @@ impl Encoder for Transformer {
         trained.then(|| (&self.dfeatures).into())
     }
 
-    /// The last micro-batch first, whose activations are still there; the others are computed again.
-    fn backward(&self, recording: &mut Recording, batch: &[PackedTokens], step: u64) {
+    /// The last micro-batch's activations are still there and it begins the gradients; the others' are computed again.
+    fn backward_one(&self, recording: &mut Recording, batch: &[PackedTokens], number: usize, step: u64) {
         if self.feature_gradient().is_none() {
             return;
         }
-        let last = batch.len() - 1;
-        for number in std::iter::once(last).chain(0..last) {
-            let pass = Pass { batch: &batch[number], number, step: Some(step), accumulate: number != last };
-            if number != last {
-                self.record_forward(recording, &pass);
-            }
-            self.record_backward(recording, &pass);
+        let again = number + 1 < batch.len();
+        let pass = Pass { batch: &batch[number], number, step: Some(step), accumulate: again };
+        if again {
+            self.record_forward(recording, &pass);
         }
+        self.record_backward(recording, &pass);
     }
 
     fn update(&self, recording: &mut Recording, batch: &[PackedTokens], rates: Rates, step: u64) {
