@@ -9,7 +9,7 @@ use regrow::kernels::fan_in_dlogits::{Block, Loss};
 use regrow::kernels::fan_in_step::{self, StepOptions};
 use regrow::kernels::optimizer::Rule;
 use regrow::kernels::storage::{Precision, Rounding, Storage};
-use regrow::kernels::{fan_in_group_logits, fan_in_group_update, half_features};
+use regrow::kernels::{bias_update, fan_in_group_logits, fan_in_group_update, half_features};
 use support::device::{
     Outputs, assert_close, compare, engines, garbage, run, sum_tolerance, upload, writable,
 };
@@ -96,7 +96,30 @@ struct After {
     states: [Buffer; 4],
     dlogits: Buffer,
     before: Buffer,
+    /// Of each label, or of tiles: see [`losses`].
     label_loss: Buffer,
+}
+
+/// Losses that a step gives.
+fn losses(layer: &Layer, form: Form) -> usize {
+    if form == Form::Groups { fan_in_group_logits::losses(layer.block) } else { layer.block.rows }
+}
+
+/// The labels' losses [rows] as a step gives them: `of_pairs` [rows, columns], of each sample, added up.
+fn added_up(layer: &Layer, form: Form, of_pairs: &[f64]) -> Vec<f64> {
+    let (columns, group) = (layer.columns(), layer.block.group);
+    if form != Form::Groups {
+        return of_pairs.chunks(columns).map(|row| row.iter().sum()).collect();
+    }
+    let (tiles, eights) = (group.div_ceil(fan_in_group_logits::TILE), columns / 8);
+    let mut sums = vec![0.0; losses(layer, form)];
+    for (row, of_pairs) in of_pairs.chunks(columns).enumerate() {
+        let tile = row / group * tiles + row % group / fan_in_group_logits::TILE;
+        for (eight, of_pairs) in of_pairs.chunks(8).enumerate() {
+            sums[tile * eights + eight] += of_pairs.iter().sum::<f64>();
+        }
+    }
+    sums
 }
 
 fn step(device: &Device, layer: &Layer, options: &StepOptions, form: Form) -> After {
@@ -118,7 +141,7 @@ fn step(device: &Device, layer: &Layer, options: &StepOptions, form: Form) -> Af
         dlogits: garbage(device, rows * layer.columns()),
         // Words that hold no connection are not written.
         before: writable(device, &vec![0_u32; rows * words]),
-        label_loss: garbage(device, rows),
+        label_loss: garbage(device, losses(layer, form)),
     };
     let mut x = upload(device, &layer.x);
     if precision.features == Storage::F16 {
@@ -134,10 +157,13 @@ fn step(device: &Device, layer: &Layer, options: &StepOptions, form: Form) -> Af
     if form == Form::Groups {
         let old = device.read_vec::<u32>(&after.weights, rows * words).unwrap();
         device.write(&after.before, 0, bytemuck::cast_slice(&old)).unwrap();
-        let (read, biases) = ([&x, &indices, &positives, &w], [&b, &bm, &bv]);
-        let logits = fan_in_group_logits::launch(block, options, read, biases, [&dlogits, &label_loss]);
-        let update = fan_in_group_update::launch(block, options, [&x, &indices, &dlogits], [&w, &m, &v]);
-        run(device, [logits, update]);
+        let StepOptions { loss, scale, positives: count, rule, rates, .. } = *options;
+        let bindings = [&x, &w, &indices, &b, &positives, &dlogits, &label_loss];
+        run(device, [fan_in_group_logits::launch(block, loss, scale, count, bindings)]);
+        if options.train_bias {
+            run(device, [bias_update::launch(block, rule, rates, [&dlogits, &b, &bm, &bv])]);
+        }
+        run(device, [fan_in_group_update::launch(block, options, [&x, &indices, &dlogits], [&w, &m, &v])]);
         return after;
     }
     run(
@@ -168,7 +194,7 @@ fn outputs<'a>(device: &'a Device, layer: &Layer, options: &StepOptions, form: F
         .close("bias_first", bias_first, lens(1, rows), terms)
         .close("bias_second", bias_second, lens(2, rows), terms)
         .close("dlogits", &after.dlogits, rows * layer.columns(), terms)
-        .close("label_loss", &after.label_loss, rows, terms)
+        .close("label_loss", &after.label_loss, losses(layer, form), 8 * terms)
         .exact("before", &after.before, rows * fan_in)
 }
 
@@ -180,7 +206,7 @@ fn steps_follow_the_formulas() {
         // Two rules a layer, each with another loss; every form is compiled anew.
         for (rule, loss) in [(i % 4, Loss::Bce), ((i + 2) % 4, Loss::SquaredHinge)] {
             let rule = Rule::ALL[rule];
-            let (losses, gradients) = layer.loss(loss);
+            let (losses, gradients) = layer.losses(loss);
             let gradients: Vec<f64> = gradients.iter().map(|g| f64::from(SCALE) * g).collect();
             let terms = layer.block.fan_in + layer.columns() + 8;
             for form in forms(&layer) {
@@ -192,7 +218,9 @@ fn steps_follow_the_formulas() {
                     assert_close(&place, got.floats(name), truth, sum_tolerance(terms, truth));
                 };
                 close("dlogits", &gradients);
-                close("label_loss", &losses);
+                let truth = added_up(&layer, form, &losses);
+                let slack = sum_tolerance(8 * terms, &truth);
+                assert_close(&format!("{case}, losses"), got.floats("label_loss"), &truth, slack);
                 let old: &[u32] = bytemuck::cast_slice(&layer.weights);
                 assert_eq!(got.words("before"), old, "{case}");
                 let hyper = Hyper::SAMPLE;

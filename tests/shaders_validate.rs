@@ -279,7 +279,7 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
         fan_in_dlogits::launch(block, Some(Loss::Bce), 1.0, 0, [s; 7]),
         fan_in_feature_gradient::launch(block, 4, Windows { rows: 1, offset_words: 5 }, true, [s; 5]),
         fan_in_group_gradient::launch(block, [s; 3]),
-        fan_in_group_logits::launch(block, &step, [s; 4], [s; 3], [s; 2]),
+        fan_in_group_logits::launch(block, Loss::Bce, 1.0, 0, [s; 7]),
         fan_in_group_update::launch(block, &step, [s; 3], [s; 3]),
         fan_in_step::launch(block, &step, [s; 3], [s; 6], [s; 3]),
         fan_in_top_k::launch(block, 5, [s; 8]),

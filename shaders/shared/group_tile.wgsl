@@ -5,7 +5,7 @@ const TILE: u32 = 8u;
 struct Tile {
     index_row: u32, // of the group
     first: u32,     // label of the tile
-    end: u32,       // behind its last label; not above `first` where there is no tile
+    end: u32,       // behind its last label; not above `first` where the last group has no such tile
 }
 
 fn tile_of(number: u32) -> Tile {

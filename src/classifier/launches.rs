@@ -2,7 +2,7 @@
 
 use super::block::LabelBlock;
 use super::cut::Cut;
-use super::fan_in::{FanInOptions, Step};
+use super::fan_in::{FanInOptions, Step, StepScale};
 use super::strata::StrataGradient;
 use crate::device::{Buffer, Device, DeviceKind, Launch, Recording, Slice};
 use crate::error::Result;
@@ -12,8 +12,12 @@ use crate::kernels::fan_in_step::{self, StepOptions};
 use crate::kernels::inverted_index;
 use crate::kernels::storage::{Indices, Rounding};
 use crate::kernels::{
-    column_sum, columns_of, fan_in_group_gradient, fan_in_group_logits, fan_in_group_update, loss_sum,
+    bias_update, column_sum, columns_of, fan_in_group_gradient, fan_in_group_logits, fan_in_group_update,
+    loss_sum,
 };
+
+/// Losses that are added up by columns before one workgroup adds the rest: sixty-four for each of its lanes.
+const LOSS_LANES: usize = 4096;
 
 /// Scratch of a step.
 pub(super) struct Launches {
@@ -22,8 +26,10 @@ pub(super) struct Launches {
     pub(super) dlogits: Buffer,
     /// How the labels of a chunk take their step.
     scratch: StepScratch,
-    /// Losses of a block's labels.
+    /// Losses of a chunk's labels, or of tiles of them.
     pub(super) label_loss: Buffer,
+    /// Sums of losses, where there are many.
+    loss_sums: Option<Buffer>,
     /// Gradients of the features from the windows of a chunk, where it has several, [windows, D, columns].
     partial: Option<Buffer>,
     /// What the gradient of stratified rows needs instead.
@@ -59,7 +65,18 @@ impl Launches {
         let (rows, columns) = (cut.chunk_rows.min(block_rows), columns_of(options.max_batch));
         let words = options.precision.weight_words(options.fan_in);
         let bytes = |count: usize| (count * 4) as u64;
-        let scratch = if has_group_steps(device, options) {
+        let by_group = has_group_steps(device, options);
+        let shape = Block {
+            rows,
+            first_label: 0,
+            fan_in: options.fan_in,
+            group: options.group,
+            batch: options.max_batch,
+            precision: options.precision,
+        };
+        // Growth by gradient has a loss for each label here.
+        let losses = if by_group { fan_in_group_logits::losses(shape).max(rows) } else { rows };
+        let scratch = if by_group {
             let sent = bytes(rows.div_ceil(options.group) * options.fan_in * columns);
             let sums = sums_by_group(device, options);
             StepScratch::Groups(sums.then(|| device.allocate("gradients by group", sent)).transpose()?)
@@ -72,7 +89,10 @@ impl Launches {
             cut,
             dlogits: device.allocate("logit gradients", bytes(rows * columns))?,
             scratch,
-            label_loss: device.allocate("label losses", bytes(block_rows))?,
+            label_loss: device.allocate("label losses", bytes(losses))?,
+            loss_sums: (device.kind() != DeviceKind::SoftwareGpu && losses > LOSS_LANES)
+                .then(|| device.allocate("sums of label losses", bytes(LOSS_LANES)))
+                .transpose()?,
             partial: match windows {
                 1 => None,
                 _ => Some(device.allocate("partial feature gradients", partial)?),
@@ -116,9 +136,24 @@ impl Launches {
                 StepScratch::Groups(sent) => self.record_groups(recording, &context, &chunk, sent.as_ref()),
             }
         }
-        let label_loss = rows_of(&self.label_loss, 0, block.shape.rows, 1);
-        let (place, scale) = (step.scale.place, step.scale.loss);
-        recording.launch(loss_sum::launch(block.shape.rows, place, scale, &label_loss, step.losses));
+    }
+
+    /// Adds `count` losses of a chunk to the step's place in the ring. One workgroup does that, so many are first added up
+    /// by columns: on a large GPU a lane waits longer for each of its numbers than everything else of a step takes.
+    fn record_losses(&self, recording: &mut Recording, context: &StepContext<'_>, count: usize) {
+        let StepScale { place, loss: scale, .. } = context.step.scale;
+        let mut done = 0;
+        if let Some(sums) = self.loss_sums.as_ref().filter(|_| count > LOSS_LANES) {
+            let rows = count / LOSS_LANES;
+            done = rows * LOSS_LANES;
+            let (losses, sums) = (rows_of(&self.label_loss, 0, done, 1), sums.whole());
+            recording.launch(column_sum::launch(rows, LOSS_LANES, &losses, &sums, false));
+            recording.launch(loss_sum::launch(LOSS_LANES, place, scale, &sums, context.step.losses));
+        }
+        if done < count {
+            let rest = rows_of(&self.label_loss, done, count - done, 1);
+            recording.launch(loss_sum::launch(count - done, place, scale, &rest, context.step.losses));
+        }
     }
 
     /// A launch for all that is the labels' own, and those of the features' gradient.
@@ -137,8 +172,9 @@ impl Launches {
             &context.options,
             [step.x, &indices, &step.positives.pairs],
             chunk.changed().each_ref(),
-            [&dlogits, &before, &rows_of(&self.label_loss, chunk.first, shape.rows, 1)],
+            [&dlogits, &before, &rows_of(&self.label_loss, 0, shape.rows, 1)],
         ));
+        self.record_losses(recording, context, shape.rows);
         if let Some(gradient) = &self.by_stratum {
             gradient.record(recording, shape, [&dlogits, &before, &indices, step.dx]);
         }
@@ -160,13 +196,20 @@ impl Launches {
         let (shape, step, options) = (chunk.shape, context.step, &context.options);
         let (dlogits, indices) = (self.dlogits_of(shape), chunk.indices());
         let [weights, bias, first, second, bias_first, bias_second] = chunk.changed();
+        let losses = fan_in_group_logits::losses(shape);
+        let tile_loss = rows_of(&self.label_loss, 0, losses, 1);
         recording.launch(fan_in_group_logits::launch(
             shape,
-            options,
-            [step.x, &indices, &step.positives.pairs, &weights],
-            [&bias, &bias_first, &bias_second],
-            [&dlogits, &rows_of(&self.label_loss, chunk.first, shape.rows, 1)],
+            options.loss,
+            options.scale,
+            options.positives,
+            [step.x, &weights, &indices, &bias, &step.positives.pairs, &dlogits, &tile_loss],
         ));
+        self.record_losses(recording, context, losses);
+        if options.train_bias {
+            let biases = [&dlogits, &bias, &bias_first, &bias_second];
+            recording.launch(bias_update::launch(shape, options.rule, options.rates, biases));
+        }
         if let Some(gradient) = &self.by_stratum {
             gradient.record(recording, shape, [&dlogits, &weights, &indices, step.dx]);
         }

@@ -129,16 +129,20 @@ impl Layer {
 
     /// Loss of each label over the samples, and the gradients [rows, columns] of the logits.
     pub fn loss(&self, loss: Loss) -> (Vec<f64>, Vec<f64>) {
+        let (losses, gradients) = self.losses(loss);
+        (losses.chunks(self.columns()).map(|row| row.iter().sum()).collect(), gradients)
+    }
+
+    /// Loss of each label and sample, and the gradients of the logits, both [rows, columns].
+    pub fn losses(&self, loss: Loss) -> (Vec<f64>, Vec<f64>) {
         let columns = self.columns();
         let mut gradients = self.logits();
-        let mut losses = vec![0.0; self.block.rows];
+        let mut losses = vec![0.0; gradients.len()];
         for (i, g) in gradients.iter_mut().enumerate() {
             let (row, sample) = (i / columns, i % columns);
             if sample < self.block.batch {
                 let pair = [(self.block.first_label + row) as u32, sample as u32];
-                let (value, gradient) = loss_of(loss, *g, self.positives.contains(&pair));
-                losses[row] += value;
-                *g = gradient;
+                (losses[i], *g) = loss_of(loss, *g, self.positives.contains(&pair));
             }
         }
         (losses, gradients)
