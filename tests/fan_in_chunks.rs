@@ -61,7 +61,8 @@ fn step(device: &Device, layer: &Layer, max_block_rows: usize) -> (Contents, Vec
 
 #[test]
 fn blocks_chunks_and_windows_together_are_the_layer() {
-    let cases = [(200, 1, 7, 0), (333, 3, 33, 0), (500, 2, 16, 210), (70, 1, 130, 0)];
+    // The last one's losses are so many that they are added up by columns first, and some remain.
+    let cases = [(200, 1, 7, 0), (333, 3, 33, 0), (500, 2, 16, 210), (70, 1, 130, 0), (1100, 2, 50, 0)];
     let storages = [Storage::F32, Storage::F16];
     let cases = cases.into_iter().flat_map(|case| storages.map(|features| (case, features)));
     for (seed, ((rows, group, batch, max_block_rows), features)) in cases.enumerate() {
