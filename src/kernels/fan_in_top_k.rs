@@ -4,8 +4,8 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::fan_in_dlogits::Block;
-use super::fan_in_sweep::logits;
 use super::group_tiles::{GroupLogits, open_group};
+use super::label_walk::logits;
 use super::storage::{IndexReader, IndexRows, Storage};
 use super::top_k_list::{BestLists, SEGMENT, constants};
 use super::{columns_of, workgroups};

@@ -39,6 +39,7 @@ mod group_tiles;
 pub mod half_features;
 pub mod inverted_index;
 pub mod label_loss;
+mod label_walk;
 pub mod layer_norm;
 pub mod layer_norm_backward;
 pub mod layer_norm_parameters;

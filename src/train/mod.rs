@@ -17,6 +17,7 @@ mod model;
 mod model_folder;
 mod parameter_counts;
 mod plan;
+mod purposes;
 mod row_order;
 mod run_folder;
 mod schedules;
