@@ -274,3 +274,13 @@ fn wrong_command_lines() {
     place.fails(&["synth", "tiny.toml", "--labels", "4", "--docs", "10"], 5, &["tiny.toml"]);
     place.fails(&["shaders", "--dump", "tiny.toml"], 5, &["tiny.toml"]);
 }
+
+#[test]
+fn more_labels_or_threads_than_there_can_be() {
+    with_matrix("3 4000000000\n0:1\n1:1\n2:1\n").fails(
+        &train("data", &[]),
+        2,
+        &["Y.trn.txt:1", "more labels than 2147483647"],
+    );
+    with_train(GOOD).fails(&train("data", &["--threads", "20000"]), 2, &["--threads", "at most 1024"]);
+}

@@ -71,6 +71,11 @@ fn reports_compare_where_sizes_agree() {
 #[test]
 fn sizes_that_cannot_be() {
     let place = Place::new();
+    let bench =
+        |more: &[&'static str]| [&["bench", "--device", "cpu", "--encoder", "none"][..], more].concat();
+    place.fails(&bench(&["--labels", "100", "--group", "7"]), 2, &["group must be 1, 8, 16, 32 or 64"]);
+    // A terabyte and a half.
+    place.fails(&bench(&["--labels", "2000000000", "--fan-in", "128"]), 3, &["the run needs", "is free"]);
     let refused = |more: &[&str], what: &[&str]| {
         let fixed = ["bench", "--device", "cpu", "--encoder", "none"];
         place.fails(&[&fixed, more].concat(), 2, what);

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::fs::{self, File};
+
 use support::cli::{Done, Place, assert_same, failed};
 
 const CPU: [&str; 2] = ["--device", "cpu"];
@@ -344,4 +346,30 @@ fn diverged_later() {
     place.ok(&["evaluate", "run", "--device", "cpu"]);
     place.train("run", &[&good[..], &["--resume"]].concat());
     assert_eq!(place.epochs("run").len(), 60);
+}
+
+/// Two runs in one folder would write over each other.
+#[test]
+fn a_folder_that_another_process_trains_into_is_left_alone() {
+    let place = finished();
+    let lock = File::options().write(true).open(place.path("run/run.lock")).unwrap();
+    lock.lock().unwrap();
+    for more in ["--resume", "--fresh"] {
+        place.fails(&train(&[more]), 2, &["another process trains into run", "--out"]);
+    }
+    // Who only reads needs no lock.
+    place.ok(&["evaluate", "run", "--device", "cpu"]);
+    drop(lock);
+    place.ok(&train(&["--resume"]));
+    place.ok(&train(&["--fresh"]));
+}
+
+#[test]
+fn a_run_that_has_no_model_yet_says_so() {
+    let place = finished();
+    fs::remove_file(place.path("run/model/model.safetensors")).unwrap();
+    for verb in ["evaluate", "predict"] {
+        let what = ["run/model", "no model yet", "--resume"];
+        failed(&place.run(&[verb, "run", "--device", "cpu"]), 5, &what);
+    }
 }

@@ -170,4 +170,10 @@ fn a_dry_run_refuses_what_a_run_refuses() {
     let narrow = [&without[..], &transformer, &["--features", "3"]].concat();
     place.fails(&narrow, 2, &["classifier.fan_in", "3 features"]);
     place.fails(&[&without[..], &["--features", "16"]].concat(), 2, &["bag of tokens"]);
+    for (name, size) in [("--docs", "0"), ("--labels", "0"), ("--labels", "4294967295")] {
+        let sizes = [("--docs", "10"), ("--labels", "10")]
+            .map(|(key, usual)| [key, if key == name { size } else { usual }]);
+        let call = [&["train", "tiny.toml", "--dry-run"][..], sizes.as_flattened()].concat();
+        place.fails(&call, 2, &[name, "must be from 1 to 2147483647", size]);
+    }
 }

@@ -3,7 +3,7 @@
 mod support;
 
 use serde_json::Value;
-use support::cli::Place;
+use support::cli::{Place, failed};
 
 #[test]
 fn a_plan_adds_up_and_says_what_does_not_fit() {
@@ -26,13 +26,17 @@ fn a_plan_adds_up_and_says_what_does_not_fit() {
     assert!(text.contains("classifier weights") && text.trim_end().ends_with("fits"), "{text}");
     // Twenty million labels of 57 KB are a terabyte.
     let wide = ["--set", "encoder.dim=4096", "--set", "classifier.fan_in=4096"];
-    let text = place
-        .ok(&[&["plan", "tiny.toml", "--labels", "20000000", "--device", "cpu"][..], &wide].concat())
-        .out;
-    assert!(
-        text.contains("does not fit: device: the run needs") && text.contains("MiB is free; most goes to"),
-        "{text}"
-    );
+    let plan = |more: &[&str]| {
+        place.run(
+            &[&["plan", "tiny.toml", "--labels", "20000000", "--device", "cpu"][..], &wide, more].concat(),
+        )
+    };
+    let refused = plan(&[]);
+    failed(&refused, 3, &["the run needs", "MiB is free; most goes to"]);
+    assert!(refused.out.trim_end().ends_with("does not fit"), "{}", refused.out);
+    let refused = plan(&["--json"]);
+    failed(&refused, 3, &["the run needs"]);
+    assert!(refused.json_lines()[0]["purposes"].is_array());
 }
 
 /// A share of the documents is held out: fewer are planned for, and the evaluation counts fewer labels.

@@ -3,12 +3,14 @@
 use super::timer::time;
 use super::{Row, Work};
 use crate::classifier::{FanIn, FanInOptions, Head, Loss, Positives, Prune, Ranker, Regrow, Step, StepScale};
+use crate::config::GROUPS;
 use crate::device::{Buffer, Device, Recording, Slice};
 use crate::error::{Error, Result};
 use crate::kernels::columns_of;
 use crate::kernels::storage::{Indices, Precision, Storage};
 use crate::optimize::{Optimizer, Rule, Schedule};
 use crate::random::{Purpose, below, unit, words};
+use crate::train::Plan;
 
 /// Labels that a ranking returns.
 const RANKED: usize = 5;
@@ -51,8 +53,36 @@ impl LayerSizes {
         .find(|(_, size)| **size == 0)
         {
             Some((name, _)) => Err(Error::Usage(format!("{name} must be at least 1, is 0"))),
+            None if !GROUPS.contains(group) => {
+                Err(Error::Usage(format!("group must be 1, 8, 16, 32 or 64, is {group}")))
+            }
             None => Ok(()),
         }
+    }
+
+    /// The layer of these sizes.
+    fn options(&self) -> FanInOptions {
+        FanInOptions {
+            labels: self.labels,
+            features: self.features,
+            fan_in: self.fan_in,
+            group: self.group,
+            max_batch: self.batch,
+            rule: self.rule,
+            precision: self.precision,
+            train_bias: true,
+            init_scale: 0.1,
+            bias_init: -5.0,
+            seed: 1,
+            max_block_rows: 0,
+        }
+    }
+
+    /// Whether the layer fits into the memory that is free.
+    pub(super) fn check_memory(&self, device: &Device) -> Result<()> {
+        let planning = device.planning();
+        let _layer = FanIn::new(&planning, self.options())?;
+        Plan::of_device(&planning, self.labels, self.fan_in).check()
     }
 
     pub(super) fn describe(&self) -> String {
@@ -163,23 +193,7 @@ pub(super) fn measure(
     progress: &mut dyn FnMut(&str),
 ) -> Result<Vec<Row>> {
     progress("wiring the layer");
-    let head = Head::FanIn(FanIn::new(
-        device,
-        FanInOptions {
-            labels: sizes.labels,
-            features: sizes.features,
-            fan_in: sizes.fan_in,
-            group: sizes.group,
-            max_batch: sizes.batch,
-            rule: sizes.rule,
-            precision: sizes.precision,
-            train_bias: true,
-            init_scale: 0.1,
-            bias_init: -5.0,
-            seed: 1,
-            max_block_rows: 0,
-        },
-    )?);
+    let head = Head::FanIn(FanIn::new(device, sizes.options())?);
     let inputs = Inputs::new(device, sizes)?;
     let optimizer = optimizer(sizes.rule);
     let documents = |row: &Row| Some(sizes.batch as f64 / (row.milliseconds / 1e3));

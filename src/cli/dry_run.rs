@@ -62,19 +62,27 @@ impl DryRunArgs {
                     "with_encoder": run.parameters.encoder.is_some(),
                 });
             }
-            return print(&object.to_string());
+            print(&object.to_string())?;
+            return plan.map_or(Ok(()), |plan| plan.check());
         }
         run.lines().iter().try_for_each(|line| print(line))?;
         let Some(plan) = plan else { return Ok(()) };
         let without = if run.parameters.encoder.is_some() { "" } else { ", without the encoder" };
-        let fits = plan.check().map_or_else(|error| format!("does not fit: {error}"), |()| "fits".to_owned());
+        let fits = plan.check();
         let peak =
             |plan: &Plan| format!("{} of buffers on {}", megabytes(plan.memory.peak_bytes), plan.device);
         let second = plan.classifier_device.as_ref().map_or_else(String::new, |p| format!(", {}", peak(p)));
-        print(&format!("memory         {}{second}{without}; {fits}", peak(&plan)))
+        let verdict = if fits.is_ok() { "fits" } else { "does not fit" };
+        print(&format!("memory         {}{second}{without}; {verdict}", peak(&plan)))?;
+        fits
     }
 
     fn without_data(&self, config: &Config, documents: usize, labels: usize) -> Result<(DryRun, ModelSizes)> {
+        for (name, size) in [("--docs", documents), ("--labels", labels)] {
+            if !(1..1 << 31).contains(&size) {
+                return Err(Error::Usage(format!("{name}: must be from 1 to 2147483647, is {size}")));
+            }
+        }
         let encoder = match self.features {
             Some(_) if config.encoder.kind == EncoderKind::Bag => {
                 let message = "--features: the encoder is a bag of tokens, whose width the config says";

@@ -63,13 +63,13 @@ impl PlanArgs {
             }
         };
         let plan = Plan::new(devices.get(), &config, sizes)?.with_host(&config, host);
+        let fits = plan.check();
         if self.json {
-            return print(&serde_json::to_string(&plan).unwrap_or_default());
+            print(&serde_json::to_string(&plan).unwrap_or_default())?;
+        } else {
+            plan.lines().iter().try_for_each(|line| print(line))?;
+            print(if fits.is_ok() { "fits" } else { "does not fit" })?;
         }
-        plan.lines().iter().try_for_each(|line| print(line))?;
-        print(&match plan.check() {
-            Ok(()) => "fits".to_owned(),
-            Err(error) => format!("does not fit: {error}"),
-        })
+        fits
     }
 }

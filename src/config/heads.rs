@@ -5,7 +5,7 @@ use crate::classifier::PRIVATE_UNIT;
 use crate::error::{Error, Result};
 
 /// Labels that may share a row of indices.
-const GROUPS: [usize; 5] = [1, 8, 16, 32, 64];
+pub(crate) const GROUPS: [usize; 5] = [1, 8, 16, 32, 64];
 
 impl Config {
     /// Width of the intermediate layer; none: the classifier sees the encoder's features.

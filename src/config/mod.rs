@@ -13,6 +13,7 @@ pub use encoder::{
     Encoder, EncoderActivation, EncoderFamily, EncoderInit, EncoderKind, EncoderPooling, Freeze, FreezeName,
     ModelsOwn, OrModel,
 };
+pub(crate) use heads::GROUPS;
 pub use keys::resolve_value;
 pub use sections::{
     Auxiliary, BiasInit, BiasRule, Classifier, Data, Evaluate, EvaluateOn, Format, HeadKind, Intermediate,

@@ -33,9 +33,10 @@ impl LabelMatrix {
                 format!("expected the header `documents labels` (two integers), found `{shown}`"),
             ));
         };
-        let columns = u32::try_from(columns).ok().filter(|&c| c < u32::MAX);
+        // As many as a classifier takes.
+        let columns = u32::try_from(columns).ok().filter(|&c| c < 1 << 31);
         let Some(columns) = columns else {
-            return Err(Error::line(path, 1, format!("more labels than {} are not supported", u32::MAX - 1)));
+            return Err(Error::line(path, 1, format!("more labels than {} are not supported", i32::MAX)));
         };
         Ok(Self { lines, rows, columns, read: 0 })
     }

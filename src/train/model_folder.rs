@@ -173,6 +173,12 @@ pub(super) struct Described {
 impl Described {
     pub(super) fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("config.json");
+        if path.is_file() && !folder.join(MODEL_FILE).is_file() {
+            return Err(Error::artefact(
+                folder,
+                "holds no model yet: its run stopped before the first epoch ended; go on with `regrow train` and --resume",
+            ));
+        }
         let text = std::fs::read_to_string(&path).map_err(|error| {
             Error::artefact(folder, format!("is no model folder: config.json cannot be read ({error})"))
         })?;

@@ -77,7 +77,7 @@ impl Plan {
     }
 
     /// What was allocated on a device that only counts.
-    fn of_device(planning: &Device, labels: usize, fan_in: usize) -> Self {
+    pub(crate) fn of_device(planning: &Device, labels: usize, fan_in: usize) -> Self {
         let memory = planning.memory();
         let mut purposes = PURPOSES.map(|(name, _)| Purpose { name, bytes: 0 });
         for buffer in &memory.buffers {

@@ -1,8 +1,9 @@
 //! The run folder: resolved config, metrics, checkpoint and models, and what may be done to one that exists.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::devices::Devices;
 use super::model::Model;
@@ -26,6 +27,8 @@ pub enum Start {
 #[derive(Clone, Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    /// Held by whoever trains into the folder, for as long as it does.
+    lock: Option<Arc<File>>,
 }
 
 /// What makes a folder a run.
@@ -34,6 +37,8 @@ const METRICS: &str = "metrics.jsonl";
 /// What else a run writes: with the two above, all that [`Start::Fresh`] replaces or deletes.
 const CHECKPOINT: &str = "checkpoint.safetensors";
 const MEMORY: &str = "memory.json";
+/// An empty file that a training run holds a lock of. It stays: a lock on a deleted file keeps nobody out.
+const LOCK: &str = "run.lock";
 const FOLDERS: [&str; 2] = ["model", "best"];
 
 impl RunFolder {
@@ -41,34 +46,46 @@ impl RunFolder {
     ///
     /// # Errors
     /// [`Error::Usage`] when the folder holds something that is no run, holds a run and neither resume nor fresh was
-    /// said, or is to be resumed with another config (the keys are named); [`Error::Io`].
+    /// said, is to be resumed with another config (the keys are named), or another process trains into it;
+    /// [`Error::Io`].
     pub fn open(path: &Path, start: Start, config: &Config) -> Result<Self> {
-        let folder = Self { path: path.to_path_buf() };
+        let mut folder = Self { path: path.to_path_buf(), lock: None };
+        // What is refused is not touched; and what another process made of the folder shows once it is locked.
+        folder.examine(start, config)?;
+        fs::create_dir_all(path).map_err(Error::io("creating folder", path))?;
+        folder.lock = lock(path)?.map(Arc::new);
+        match folder.examine(start, config)? {
+            Found::Nothing => folder.create(config)?,
+            Found::Run if start == Start::Fresh => {
+                folder.delete_run()?;
+                folder.create(config)?;
+            }
+            Found::Run => {}
+        }
+        Ok(folder)
+    }
+
+    /// What the folder holds, if a run may begin there so.
+    fn examine(&self, start: Start, config: &Config) -> Result<Found> {
+        let path = &self.path;
         let here = path.display();
         let empty = match fs::read_dir(path) {
             Ok(entries) => entries.flatten().all(|entry| is_remnant(&entry)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
             Err(error) => return Err(Error::io("reading folder", path)(error)),
         };
-        let is_run = folder.config_path().is_file() && folder.metrics_path().is_file();
+        let is_run = self.config_path().is_file() && self.metrics_path().is_file();
         match (start, empty, is_run) {
-            (_, true, _) => folder.create(config)?,
-            (_, false, false) => {
-                return Err(Error::Usage(format!(
-                    "{here} holds files but no run (config.toml and metrics.jsonl); name another folder with --out"
-                )));
-            }
-            (Start::New, false, true) => {
-                return Err(Error::Usage(format!(
-                    "{here} holds a run already; go on with --resume, or delete it and start anew with --fresh"
-                )));
-            }
-            (Start::Fresh, false, true) => {
-                folder.delete_run()?;
-                folder.create(config)?;
-            }
+            (_, true, _) => Ok(Found::Nothing),
+            (_, false, false) => Err(Error::Usage(format!(
+                "{here} holds files but no run (config.toml and metrics.jsonl); name another folder with --out"
+            ))),
+            (Start::New, false, true) => Err(Error::Usage(format!(
+                "{here} holds a run already; go on with --resume, or delete it and start anew with --fresh"
+            ))),
+            (Start::Fresh, false, true) => Ok(Found::Run),
             (Start::Resume, false, true) => {
-                let before = Config::load(&folder.config_path(), &[])?;
+                let before = Config::load(&self.config_path(), &[])?;
                 let keys = before.differences(config);
                 if !keys.is_empty() {
                     return Err(Error::Usage(format!(
@@ -77,9 +94,9 @@ impl RunFolder {
                         keys.join(", ")
                     )));
                 }
+                Ok(Found::Run)
             }
         }
-        Ok(folder)
     }
 
     /// An existing run.
@@ -87,7 +104,7 @@ impl RunFolder {
     /// # Errors
     /// [`Error::Artefact`] when the folder is no run.
     pub fn existing(path: &Path) -> Result<Self> {
-        let folder = Self { path: path.to_path_buf() };
+        let folder = Self { path: path.to_path_buf(), lock: None };
         if folder.config_path().is_file() && folder.metrics_path().is_file() {
             Ok(folder)
         } else {
@@ -99,7 +116,6 @@ impl RunFolder {
     }
 
     fn create(&self, config: &Config) -> Result<()> {
-        fs::create_dir_all(&self.path).map_err(Error::io("creating folder", &self.path))?;
         // Whoever is killed between the two leaves a remnant, in which the next run may begin.
         File::create(self.metrics_path()).map_err(Error::io("creating", self.metrics_path()))?;
         let path = self.config_path();
@@ -267,14 +283,37 @@ impl RunFolder {
     }
 }
 
+/// What a folder holds in which a run may begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Run,
+}
+
+/// Locks a folder until the file is closed, also by the end of the process; none where the file system has no locks.
+fn lock(folder: &Path) -> Result<Option<File>> {
+    let path = folder.join(LOCK);
+    let file = File::create(&path).map_err(Error::io("creating", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(Error::Usage(format!(
+            "another process trains into {}; wait until it ends, or name another folder with --out",
+            folder.display()
+        ))),
+        Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => Ok(None),
+        Err(TryLockError::Error(error)) => Err(Error::io("locking", &path)(error)),
+    }
+}
+
 /// Where each line ends, its line break included.
 fn line_ends(text: &[u8]) -> impl Iterator<Item = usize> {
     text.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1)
 }
 
-/// Whether this is what a run leaves that was killed while it began: an empty log, a config that was never finished.
+/// Whether this is what a run leaves that was killed while it began: its lock, an empty log, a config that was never
+/// finished.
 fn is_remnant(entry: &fs::DirEntry) -> bool {
     let name = entry.file_name();
     let empty = || entry.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0);
-    (name == METRICS && empty()) || name.to_string_lossy().starts_with("config.toml.tmp-")
+    ((name == METRICS || name == LOCK) && empty()) || name.to_string_lossy().starts_with("config.toml.tmp-")
 }

@@ -92,8 +92,15 @@ enum Guard<'a> {
     Write(RwLockWriteGuard<'a, Aligned>),
 }
 
+/// More threads than any machine has cores: beyond, starting them takes longer than any step.
+const MAX_THREADS: usize = 1024;
+
 impl CpuEngine {
     pub(super) fn new(options: DeviceOptions) -> Result<Self> {
+        if options.threads > MAX_THREADS {
+            let threads = options.threads;
+            return Err(Error::Usage(format!("--threads: must be at most {MAX_THREADS}, is {threads}")));
+        }
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(options.threads)
             .thread_name(|i| format!("twin-{i}"))
