@@ -367,6 +367,7 @@ fn a_folder_that_another_process_trains_into_is_left_alone() {
 #[test]
 fn a_run_that_has_no_model_yet_says_so() {
     let place = finished();
+    fs::remove_dir_all(place.path("run/best")).unwrap();
     fs::remove_file(place.path("run/model/model.safetensors")).unwrap();
     for verb in ["evaluate", "predict"] {
         let what = ["run/model", "no model yet", "--resume"];

@@ -42,7 +42,7 @@ impl DryRunArgs {
 
     pub(super) fn run(&self, config: &Config, device: &DeviceArgs) -> Result<()> {
         let (run, sizes) = match (self.docs, self.labels) {
-            (Some(documents), Some(labels)) => self.without_data(config, documents.max(1), labels.max(1))?,
+            (Some(documents), Some(labels)) => self.without_data(config, documents, labels)?,
             _ => on_data(config)?,
         };
         let plan = || {

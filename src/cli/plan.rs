@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::train::{HostSizes, Plan, held_out_documents, label_texts, model_sizes, sizes_without_data};
 
 /// Show what a run will take: every buffer with its bytes, totals by purpose, what the host holds beside them, bytes a
-/// label, and what to change when it does not fit. Takes no memory itself.
+/// label, and what to change when it does not fit, which ends with exit code 3. Takes no memory itself.
 #[derive(Args)]
 pub(super) struct PlanArgs {
     /// The config, TOML
