@@ -63,10 +63,12 @@ fn fails_on(place: &Place, device: &str, settings: &[&str], code: i32, what: &[&
 /// `regrow encode` of `texts` is refused and writes nothing.
 #[track_caller]
 fn encode_fails(place: &Place, model: &str, more: &[&str], code: i32, what: &[&str]) {
-    // Shorter than any position table here, unless `more` says otherwise.
-    let length: &[&str] = if more.contains(&"--max-tokens") { &[] } else { &["--max-tokens", "16"] };
-    let fixed = ["encode", model, "--input", "texts", "--output", "out.safetensors", "--device", "cpu"];
-    refused(place, &[&fixed, length, more].concat(), code, what);
+    // Shorter than any position table here, unless `more` says otherwise; a trained model takes no other length.
+    let own_length = model.starts_with("run") || more.contains(&"--max-tokens");
+    let length: &[&str] = if own_length { &[] } else { &["--max-tokens", "16"] };
+    let output: &[&str] = if more.contains(&"--output") { &[] } else { &["--output", "out.safetensors"] };
+    let fixed = ["encode", model, "--input", "texts", "--device", "cpu"];
+    refused(place, &[&fixed, output, length, more].concat(), code, what);
 }
 
 /// The object in the model's `config.json`, changed.
@@ -294,6 +296,22 @@ fn encoding_beyond_the_model() {
         &["not pretrained"],
     );
     encode_fails(&place, "model", &["--batch", "0"], 2, &["--batch", "is 0"]);
+    for output in ["q.npy", "q", ".safetensors"] {
+        encode_fails(
+            &place,
+            "model",
+            &["--output", output],
+            2,
+            &["--output", output, "ends in .safetensors"],
+        );
+    }
+    let nowhere = ["--output", "none/q.safetensors"];
+    encode_fails(&place, "model", &nowhere, 2, &["--output none/q.safetensors", "no such folder: none"]);
+    for trained in ["run", "run/model"] {
+        let what = ["is for pretrained models", trained, "trained by regrow"];
+        encode_fails(&place, trained, &["--max-tokens", "3"], 2, &[&["--max-tokens"], &what[..]].concat());
+        encode_fails(&place, trained, &["--set", "encoder.dim=3"], 2, &[&["--set"], &what[..]].concat());
+    }
     place.write("texts", "");
     encode_fails(&place, "model", &[], 2, &["texts", "no line"]);
     place.write("texts", "one\n{\"text\": 3}\n");

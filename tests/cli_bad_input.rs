@@ -80,8 +80,11 @@ fn compressed_data_truncated() {
         let name = format!("data/train.jsonl.{end}");
         place.write(&name, &bytes[..bytes.len() / 2]);
         place.fails(&train("data", &[]), 2, &[&name, "ends early"]);
-        place.write(&name, "this is plain text, not compressed at all");
-        place.fails(&train("data", &[]), 2, &[&name, "damaged"]);
+        let what = if end == "gz" { "not gzip" } else { "damaged" };
+        for text in ["this is plain text, not compressed at all", GOOD] {
+            place.write(&name, text);
+            place.fails(&train("data", &[]), 2, &[&name, what]);
+        }
     }
 }
 
@@ -186,11 +189,13 @@ fn config_missing_or_no_toml() {
     place.write("bad.toml", "[train]\nepochs = 3\nbatch_size 16\n");
     place.fails(&["train", "bad.toml", "--data", "data"], 2, &["bad.toml:3: "]);
     place.fails(&["train", "data", "--data", "data"], 5, &["reading data"]);
+    place.write("bad.toml", b"[train]\nepochs = 3\n# caf\xe9\n");
+    place.fails(&["train", "bad.toml", "--data", "data"], 2, &["bad.toml:3: ", "UTF-8"]);
 }
 
 #[test]
 fn config_values_that_cannot_work() {
-    let cases: [(&str, &[&str]); 20] = [
+    let cases: [(&str, &[&str]); 31] = [
         ("train.epoch=3", &["train.epoch:", "no such key", "did you mean train.epochs?"]),
         ("train.fan_in=3", &["did you mean classifier.fan_in?"]),
         ("train=3", &["train", "section"]),
@@ -200,6 +205,12 @@ fn config_values_that_cannot_work() {
         ("train.epochs=0", &["train.epochs", "at least 1"]),
         ("train.batch_size=0", &["train.batch_size", "at least 1"]),
         ("train.batch_size=70000", &["train.batch_size", "65536"]),
+        ("train.accumulate=5000", &["config train.accumulate: ", "batch_size = 16", "at most 4096, is 5000"]),
+        ("encoder.vocabulary=1", &["config encoder.vocabulary: ", "1 leaves no room", "4 special tokens"]),
+        ("classifier.bias_init=x", &["classifier.bias_init: ", "\"x\"", "it must be a number or \"prior\""]),
+        ("classifier.bias_init=true", &["classifier.bias_init: ", "a number or a name", "true"]),
+        ("encoder.hidden_dropout=mdel", &["encoder.hidden_dropout: ", "it must be a number or \"model\""]),
+        ("encoder.freeze=most", &["encoder.freeze: ", "none, embeddings, all, or a number of layers"]),
         ("classifier.bias=maybe", &["classifier.bias", "true or false"]),
         ("classifier.loss=focal", &["classifier.loss", "focal"]),
         ("classifier.fan_in=17", &["classifier.fan_in", "17", "16 features"]),
@@ -211,10 +222,16 @@ fn config_values_that_cannot_work() {
         ("optimizer.encoder.lr=nan", &["optimizer.encoder.lr", "above 0", "NaN"]),
         ("optimizer.encoder.lr=inf", &["optimizer.encoder.lr", "above 0", "inf"]),
         ("train.epochs", &["--set train.epochs", "section.key=value"]),
+        ("=", &["--set =", "section.key=value"]),
+        ("train.=3", &["--set train.=3", "section.key=value"]),
+        ("a.b=c", &["config a.b: there is no such key"]),
+        ("train.epochs=1\nseed=7", &["--set", "train.epochs=1\\nseed=7", "line break"]),
+        ("train.epochs=1\rseed=7", &["line break"]),
     ];
     let place = with_train(GOOD);
     for (setting, what) in cases {
-        place.fails(&train("data", &["--set", setting]), 2, what);
+        let done = place.fails(&train("data", &["--set", setting]), 2, what);
+        assert!(what.iter().any(|what| what.contains("did you mean")) || !done.err.contains("did you mean"));
     }
     // In the file as on the command line.
     place.write("tiny.toml", "[classifier]\nfan_inn = 4\n");
@@ -226,11 +243,15 @@ fn adapter_that_is_not_there() {
     let place = with_train(GOOD);
     let with_device = |device| {
         let arguments = ["train", "tiny.toml", "--data", "data", "--out", "run", "--device", device];
-        place.fails(&arguments, 3, &["device: ", "no adapter matches", device, "cpu"]);
+        let what = if device.trim().is_empty() { "is empty" } else { "no adapter matches" };
+        place.fails(&arguments, 3, &["device: ", what, device, "there are: cpu, 0 = "]);
     };
     place.first_adapter();
     with_device("no such adapter");
     with_device("99");
+    // What an unset variable gives.
+    with_device("");
+    with_device(" ");
 }
 
 #[test]

@@ -72,7 +72,9 @@ fn wrong_calls() {
     place.fails(&call(&["--out", "c.csv"]), 2, &["c.csv", ".txt", ".safetensors"]);
     place.fails(&call(&["--out", "c.txt", "--size", "0"]), 2, &["--size"]);
     place.fails(&call(&["--out", "c.txt", "--terms", "0"]), 2, &["--terms"]);
-    place.fails(&call(&["--out", "none/c.txt"]), 5, &["none/c.txt"]);
+    // Said before the data are read.
+    let nowhere = ["clusters", "--data", "nodata", "--out", "none/c.txt"];
+    place.fails(&nowhere, 2, &["--out none/c.txt", "no such folder: none"]);
     place.fails(&["clusters", "--out", "c.txt"], 2, &["data.path", "--data"]);
     place.fails(&["clusters", "--data", "nodata", "--out", "c.txt"], 2, &["nodata"]);
 }

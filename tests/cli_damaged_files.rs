@@ -193,14 +193,23 @@ fn splits_and_texts_that_are_not_there() {
     let predict = |more: &[&str], code, what: &[&str]| {
         place.fails(&[&["predict", "run", "--input", "texts"], &CPU[..], more].concat(), code, what);
     };
-    place.write("texts", "one\n{\"text\": \"two\"}\n{\"text\": 3}\n");
-    predict(&[], 2, &["texts:3: ", "\"text\"", "string"]);
-    place.write("texts", "one\n{\"text\": \"two\n");
-    predict(&[], 2, &["texts:2: ", "not valid JSON"]);
-    place.write("texts", b"one\n\xff\n");
-    predict(&[], 2, &["texts:2: ", "UTF-8"]);
-    predict(&["--top", "0"], 2, &["1 to 256", "is 0"]);
-    predict(&["--top", "100000"], 2, &["1 to 256", "is 100000"]);
+    // The lines before the wrong one are answered, in whatever batches.
+    let cases: [(&[u8], usize, &[&str]); 3] = [
+        (b"one\n{\"text\": \"two\"}\n{\"text\": 3}\nfour\n", 2, &["texts:3: ", "\"text\"", "string"]),
+        (b"one\n{\"text\": \"two\n", 1, &["texts:2: ", "not valid JSON"]),
+        (b"one\n\xff\n", 1, &["texts:2: ", "UTF-8"]),
+    ];
+    for (texts, answered, what) in cases {
+        place.write("texts", texts);
+        for batch in ["1", "2", "64"] {
+            let predict = ["predict", "run", "--input", "texts", "--batch", batch];
+            let done = place.run(&[&predict, &CPU[..]].concat());
+            failed(&done, 2, what);
+            assert_eq!(done.json_lines().len(), answered, "{}", done.out);
+        }
+    }
+    predict(&["--top", "0"], 2, &["--top must be 1 to 256, is 0"]);
+    predict(&["--top", "300"], 2, &["--top must be 1 to 256, is 300"]);
     predict(&["--batch", "0"], 2, &["--batch", "is 0"]);
     predict(&["--batch", "100000"], 2, &["--batch", "is 100000"]);
     let broken = place.run_with("{oops\n", &[&["predict", "run"][..], &CPU].concat());

@@ -7,10 +7,10 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 
-use super::{open, print, progress, say};
+use super::{check_target, open, print, progress, say};
 use crate::config::Config;
 use crate::data::LabelClusters;
-use crate::data::clusters::{ClusterProgress, ClusterStage, LabelVectors, check_target};
+use crate::data::clusters::{self, ClusterProgress, ClusterStage, LabelVectors};
 use crate::error::{Error, Result};
 use crate::train::megabytes;
 
@@ -60,7 +60,8 @@ enum Kind {
 
 impl ClustersArgs {
     pub(super) fn run(&self) -> Result<()> {
-        check_target(&self.out)?;
+        clusters::check_target(&self.out)?;
+        check_target("--out", &self.out)?;
         for (flag, value) in [("--size", self.size), ("--terms", self.terms)] {
             if value == 0 {
                 return Err(Error::Usage(format!("{flag} must be at least 1, is 0")));

@@ -1,10 +1,10 @@
 //! `regrow demo`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::train::{report, run_training};
+use super::train::{report, run_training, say_how_to_go_on};
 use super::{DeviceArgs, print, say, synth};
 use crate::config::Config;
 use crate::data::synth::SynthOptions;
@@ -37,10 +37,45 @@ impl DemoArgs {
         config.data.path = data.to_string_lossy().into_owned();
         let run = self.dir.join("run");
         // The demo's run is its own: each demo starts it anew.
-        let finished = run_training(&mut config, &run, Start::Fresh, &self.device)?;
-        report(&finished, &run)?;
         let program = std::env::args().next().unwrap_or_else(|| "regrow".into());
+        let finished = run_training(&mut config, &run, Start::Fresh, &self.device)
+            .map_err(|error| say_how_to_go_on(error, &self.resume_command(&program, &run)))?;
+        report(&finished, &run)?;
         let input = data.join("test.jsonl");
         print(&format!("next: {program} predict {} --input {} --top 3", run.display(), input.display()))
+    }
+
+    /// What goes on with an interrupted demo: another `regrow demo` would delete the run, so it is `regrow train`.
+    fn resume_command(&self, program: &str, run: &Path) -> String {
+        let device =
+            if self.device.named() { format!(" --device {}", self.device.device) } else { String::new() };
+        let config = run.join("config.toml");
+        format!("{program} train {} --out {} --resume{device}", config.display(), run.display())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::error::Error;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        demo: DemoArgs,
+    }
+
+    #[test]
+    fn an_interrupted_demo_goes_on_with_train() {
+        let message = |arguments: &[&str]| {
+            let demo = Line::parse_from([&["demo", "--dir", "d"], arguments].concat()).demo;
+            let command = demo.resume_command("regrow", &demo.dir.join("run"));
+            say_how_to_go_on(Error::Interrupted("stopped".into()), &command).to_string()
+        };
+        let command = "stopped: go on with regrow train d/run/config.toml --out d/run --resume";
+        assert_eq!(message(&[]), command);
+        assert_eq!(message(&["--device", "cpu"]), format!("{command} --device cpu"));
     }
 }

@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::progress::bar;
-use super::{DeviceArgs, open, print, say};
+use super::{DeviceArgs, check_target, open, print, say};
 use crate::config::Config;
 use crate::data::{FEATURES, Texts};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files::{Dtype, TensorSpec, write_tensors};
 use crate::train::{RunFolder, TextEncoder};
+
+/// Tokens of a text that a pretrained model sees at most, unless --max-tokens says otherwise.
+const MAX_TOKENS: usize = 128;
 
 /// Write the features of texts to a safetensors file.
 ///
@@ -30,9 +33,9 @@ pub(super) struct EncodeArgs {
     /// Texts that are encoded together
     #[arg(long, default_value_t = 64)]
     batch: usize,
-    /// Pretrained models: longest text in tokens
-    #[arg(long, default_value_t = 128)]
-    max_tokens: usize,
+    /// Pretrained models: longest text in tokens [default: 128]
+    #[arg(long)]
+    max_tokens: Option<usize>,
     /// Pretrained models: change another key of the config's encoder section; may be repeated
     #[arg(long = "set", value_name = "encoder.KEY=VALUE")]
     settings: Vec<String>,
@@ -45,8 +48,21 @@ impl EncodeArgs {
         if self.batch == 0 || self.batch > 65_536 {
             return Err(Error::Usage(format!("--batch must be 1 to 65536, is {}", self.batch)));
         }
+        // Whoever reads the file goes by its name.
+        if self.output.extension().is_none_or(|extension| extension != "safetensors") {
+            let output = self.output.display();
+            return Err(Error::Usage(format!("--output {output}: name a file that ends in .safetensors")));
+        }
+        check_target("--output", &self.output)?;
+        let trained = self.trained_model();
+        if trained.is_some() {
+            self.refuse_flags_of_pretrained_models()?;
+        }
         let device = self.device.open()?;
-        let encoder = self.encoder(&device)?;
+        let encoder = match trained {
+            Some(folder) => TextEncoder::open(&folder, &device, self.batch)?,
+            None => self.pretrained(&device)?,
+        };
         // The file's header comes first and tells the number of rows.
         let rows = count(&self.input)?;
         say(&format!("{rows} texts to {} features each on {}", encoder.width(), device.name()));
@@ -73,22 +89,37 @@ impl EncodeArgs {
         print(&format!("{rows} rows: {}", self.output.display()))
     }
 
-    fn encoder(&self, device: &Device) -> Result<TextEncoder> {
+    /// The model folder, where the model is one that regrow trained.
+    fn trained_model(&self) -> Option<PathBuf> {
         let path = Path::new(&self.model);
-        if let Ok(run) = RunFolder::existing(path) {
-            return TextEncoder::open(&run.model(), device, self.batch);
+        match RunFolder::existing(path) {
+            Ok(run) => Some(run.model()),
+            Err(_) => path.join("labels.txt").is_file().then(|| path.to_path_buf()),
         }
-        if path.join("labels.txt").is_file() {
-            return TextEncoder::open(path, device, self.batch);
-        }
+    }
+
+    /// A trained model encodes as it was trained; ignoring what the user asked for would give other features than meant.
+    fn refuse_flags_of_pretrained_models(&self) -> Result<()> {
+        let flag = match (self.max_tokens, &self.settings[..]) {
+            (Some(_), _) => "--max-tokens",
+            (None, [_, ..]) => "--set",
+            (None, []) => return Ok(()),
+        };
+        Err(Error::Usage(format!(
+            "{flag} is for pretrained models; {} was trained by regrow and encodes as it was trained",
+            self.model
+        )))
+    }
+
+    fn pretrained(&self, device: &Device) -> Result<TextEncoder> {
         let mut settings = vec![
             "encoder.kind=transformer".to_owned(),
             format!("encoder.model={}", self.model),
-            format!("data.max_tokens={}", self.max_tokens),
+            format!("data.max_tokens={}", self.max_tokens.unwrap_or(MAX_TOKENS)),
             format!("train.batch_size={}", self.batch),
         ];
         settings.extend(self.settings.iter().cloned());
-        self.pretrained(device, &settings).map_err(|error| match error {
+        self.configured(device, &settings).map_err(|error| match error {
             // The key that this verb has a flag for.
             Error::Config { key, message } if key == "data.max_tokens" => {
                 Error::Usage(format!("--max-tokens: {message}"))
@@ -97,7 +128,7 @@ impl EncodeArgs {
         })
     }
 
-    fn pretrained(&self, device: &Device, settings: &[String]) -> Result<TextEncoder> {
+    fn configured(&self, device: &Device, settings: &[String]) -> Result<TextEncoder> {
         let config = Config::with_settings(settings)?;
         let source = open::encoder_source(&config)?;
         TextEncoder::pretrained(device, &config, &source, self.batch)

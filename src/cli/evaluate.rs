@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
-use super::{DeviceArgs, SplitArg, open, per_label, print, progress, say};
+use super::{DeviceArgs, SplitArg, check_target, open, per_label, print, progress, say};
 use crate::config::EncoderKind;
 use crate::data::SplitName;
 use crate::error::{Error, Result};
@@ -44,7 +44,7 @@ pub(super) struct EvaluateArgs {
 impl EvaluateArgs {
     pub(super) fn run(&self) -> Result<()> {
         let folder = RunFolder::existing(&self.run)?;
-        self.per_label.as_deref().map_or(Ok(()), per_label::check_target)?;
+        self.per_label.as_deref().map_or(Ok(()), |path| check_target("--per-label", path))?;
         let model_folder = if self.last { folder.last_model() } else { folder.model() };
         let classifier = self.classifier_device.as_deref().unwrap_or_default();
         let opened = self.device.open_both(classifier, "--classifier-device")?;

@@ -18,7 +18,7 @@ mod synth;
 mod train;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -173,6 +173,17 @@ impl Verb {
             Self::Report(args) => args.run(),
             Self::Shaders(args) => args.run(),
         }
+    }
+}
+
+/// Whether the file that `flag` names has a folder to lie in: before the work is done, not after.
+fn check_target(flag: &str, path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder.filter(|folder| !folder.is_dir()) {
+        Some(folder) => {
+            Err(Error::Usage(format!("{flag} {}: no such folder: {}", path.display(), folder.display())))
+        }
+        None => Ok(()),
     }
 }
 

@@ -10,17 +10,6 @@ use crate::files::write_atomically;
 const HEADER: &str =
     "label\ttrain_frequency\tpositives\tpredicted@5\thits@1\thits@3\thits@5\tprecision@5\trecall@5";
 
-/// Whether the table can be written there: before the work is done, not after.
-pub(super) fn check_target(path: &Path) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    match folder.filter(|folder| !folder.is_dir()) {
-        Some(folder) => {
-            Err(Error::Usage(format!("--per-label {}: no such folder: {}", path.display(), folder.display())))
-        }
-        None => Ok(()),
-    }
-}
-
 /// Writes a line for each label of `labels`, in their order; those beyond `train_frequency` were never trained.
 pub(super) fn write(
     path: &Path,

@@ -11,6 +11,7 @@ use crate::classifier::Ranker;
 use crate::config::EncoderKind;
 use crate::data::{Batch, Texts};
 use crate::error::{Error, Result};
+use crate::kernels::fan_in_top_k::MAX_K;
 use crate::train::{Devices, FeedSizes, LoadedModel, RunFolder, load_model, micro_batch, no_text_encoder};
 
 /// Rank the labels of texts.
@@ -46,6 +47,9 @@ impl PredictArgs {
         if self.batch == 0 || self.batch > 65_536 {
             return Err(Error::Usage(format!("--batch must be 1 to 65536, is {}", self.batch)));
         }
+        if self.top == 0 || self.top > MAX_K {
+            return Err(Error::Usage(format!("--top must be 1 to {MAX_K}, is {}", self.top)));
+        }
         let folder = match RunFolder::existing(&self.run) {
             Ok(run) => run.model(),
             Err(_) if self.run.join("model.safetensors").is_file() => self.run.clone(),
@@ -68,14 +72,25 @@ impl PredictArgs {
         })?;
         let ranker = Ranker::new(devices.classifier, &loaded.model.classifier, self.top, batch)?;
         let mut texts = Vec::with_capacity(batch);
+        let mut ended = Ok(());
         for text in input {
-            texts.push(text?);
+            match text {
+                Ok(text) => texts.push(text),
+                Err(error) => {
+                    // What was read before the wrong line is answered, however many texts are taken together.
+                    ended = Err(error);
+                    break;
+                }
+            }
             if texts.len() == batch {
                 self.answer(devices, &loaded, &ranker, &texts)?;
                 texts.clear();
             }
         }
-        if texts.is_empty() { Ok(()) } else { self.answer(devices, &loaded, &ranker, &texts) }
+        if !texts.is_empty() {
+            self.answer(devices, &loaded, &ranker, &texts)?;
+        }
+        ended
     }
 
     fn answer(

@@ -71,7 +71,8 @@ impl TrainArgs {
             (_, true) => Start::Fresh,
             _ => Start::New,
         };
-        let finished = run_training(&mut config, &out, start, &self.device)?;
+        let finished = run_training(&mut config, &out, start, &self.device)
+            .map_err(|error| say_how_to_go_on(error, "--resume"))?;
         report(&finished, &out)
     }
 }
@@ -128,6 +129,14 @@ pub(super) fn run_training(
         say(&line);
     }
     finished
+}
+
+/// Adds to the message of an interrupted run what `resume` it goes on with, which differs from verb to verb.
+pub(super) fn say_how_to_go_on(error: Error, resume: &str) -> Error {
+    match error {
+        Error::Interrupted(message) => Error::Interrupted(format!("{message}: go on with {resume}")),
+        other => other,
+    }
 }
 
 /// Becomes true at the first Ctrl-C; the second one ends the program at once.

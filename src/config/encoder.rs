@@ -1,7 +1,8 @@
 //! `[encoder]`: its keys and the checks of their values.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use super::number_or_name::number_or_name;
 use crate::error::{Error, Result};
 use crate::kernels::storage::Storage;
 
@@ -64,7 +65,7 @@ pub enum EncoderPooling {
 }
 
 /// A number, or what the model's own config says.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum OrModel {
     /// This number.
@@ -81,6 +82,12 @@ pub enum ModelsOwn {
     Model,
 }
 
+impl<'de> Deserialize<'de> for OrModel {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        number_or_name(deserializer, "a number or \"model\"", Self::Value, Self::Named)
+    }
+}
+
 impl OrModel {
     /// The number, given the model's own.
     #[must_use]
@@ -93,7 +100,7 @@ impl OrModel {
 }
 
 /// `encoder.freeze`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Freeze {
     /// The embeddings and so many layers, as TOML has a number that may also be a name.
@@ -112,6 +119,17 @@ pub enum FreezeName {
     Embeddings,
     /// Nothing is trained.
     All,
+}
+
+impl<'de> Deserialize<'de> for Freeze {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        number_or_name(
+            deserializer,
+            "none, embeddings, all, or a number of layers",
+            Self::Layers,
+            Self::Named,
+        )
+    }
 }
 
 impl Freeze {

@@ -40,10 +40,19 @@ pub(super) fn merge(table: &mut Table, changes: &Table) -> Result<()> {
 
 /// Applies `section.key=value`. The value is TOML, or a string without its quotes.
 pub(super) fn set(table: &mut Table, setting: &str) -> Result<()> {
+    // What follows a line break would be another line of TOML, not a part of the value.
+    if setting.trim().contains(['\n', '\r']) {
+        return Err(Error::Usage(format!(
+            "--set {setting:?}: holds a line break; give each key a --set section.key=value of its own"
+        )));
+    }
     let Some((key, value)) = setting.split_once('=') else {
         return Err(Error::Usage(format!("--set {setting}: say section.key=value")));
     };
     let (key, value) = (key.trim(), value.trim());
+    if key.split('.').any(str::is_empty) {
+        return Err(Error::Usage(format!("--set {setting}: lacks a name; --set takes section.key=value")));
+    }
     let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("v"));
     put(table, key, parsed.unwrap_or_else(|| Value::String(value.to_owned())))
 }
@@ -64,7 +73,7 @@ fn collect(prefix: &str, table: &Table, leaves: &mut Vec<(String, Value)>) {
 
 fn put(table: &mut Table, key: &str, value: Value) -> Result<()> {
     if let Some(section) = key.strip_suffix('.') {
-        return if is_section(table, section) { Ok(()) } else { Err(unknown(table, section)) };
+        return if is_section(table, section) { Ok(()) } else { Err(unknown_section(section)) };
     }
     let mut parts: Vec<&str> = key.split('.').collect();
     let last = parts.pop().unwrap_or_default();
@@ -73,7 +82,7 @@ fn put(table: &mut Table, key: &str, value: Value) -> Result<()> {
         section = section.and_then(|table| table.get_mut(part)).and_then(Value::as_table_mut);
     }
     let Some(slot) = section.and_then(|table| table.get_mut(last)) else {
-        return Err(unknown(&defaults(), key));
+        return Err(unknown_key(key));
     };
     if slot.is_table() {
         return Err(Error::config(key, "is a section: name a key in it"));
@@ -121,10 +130,11 @@ pub fn resolve_value(key: &str, default: &Value, value: Value) -> Result<Value> 
             }
         }
         (default, value) if default.same_type(&value) => Ok(value),
-        (default, value) => Err(Error::config(
-            key,
-            format!("must be {}, is {} ({value})", type_name(default), type_name(&value)),
-        )),
+        (default, value) => {
+            let allowed =
+                if NUMBER_OR_NAME.contains(&key) { "a number or a name" } else { type_name(default) };
+            Err(Error::config(key, format!("must be {allowed}, is {} ({value})", type_name(&value))))
+        }
     }
 }
 
@@ -140,18 +150,43 @@ fn type_name(value: &Value) -> &'static str {
     }
 }
 
-fn unknown(table: &Table, key: &str) -> Error {
+fn unknown_key(key: &str) -> Error {
     let mut known = Vec::new();
-    collect("", table, &mut known);
-    let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+    collect("", &defaults(), &mut known);
+    let name = last_part(key);
     // A right name in a wrong section is nearer than any spelling.
     let distance = |candidate: &str| {
-        let by_name = edit_distance(&last(candidate), &last(key)) * 2;
+        let by_name = edit_distance(last_part(candidate), name) * 2;
         by_name + usize::from(candidate != key) + edit_distance(candidate, key).min(8)
     };
-    let nearest = known.iter().min_by_key(|(candidate, _)| distance(candidate));
-    let hint = nearest.map(|(candidate, _)| format!("; did you mean {candidate}?")).unwrap_or_default();
-    Error::config(key, format!("there is no such key{hint}"))
+    let known = known.iter().map(|(candidate, _)| candidate.as_str());
+    // A hint that is far off helps nobody. The name counts: an equal section makes no two keys alike.
+    let alike =
+        known.filter(|candidate| is_alike(last_part(candidate), name) || edit_distance(candidate, key) <= 1);
+    let nearest = alike.min_by_key(|candidate| distance(candidate));
+    Error::config(key, format!("there is no such key{}", hint(nearest)))
+}
+
+fn unknown_section(section: &str) -> Error {
+    let mut known = Vec::new();
+    collect("", &defaults(), &mut known);
+    let sections = known.iter().filter_map(|(key, _)| key.rsplit_once('.')).map(|(section, _)| section);
+    let alike = sections.filter(|candidate| is_alike(candidate, section));
+    let nearest = alike.min_by_key(|candidate| edit_distance(candidate, section));
+    Error::config(section, format!("there is no such section{}", hint(nearest)))
+}
+
+fn last_part(key: &str) -> &str {
+    key.rsplit('.').next().unwrap_or_default()
+}
+
+fn hint(nearest: Option<&str>) -> String {
+    nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default()
+}
+
+/// Whether one may be a misspelling of the other: a letter in three differs at most.
+fn is_alike(a: &str, b: &str) -> bool {
+    edit_distance(a, b) <= a.chars().count().max(b.chars().count()) / 3
 }
 
 /// Levenshtein distance.
@@ -238,7 +273,8 @@ mod tests {
             "config classifier.fan_inn: there is no such key; did you mean classifier.fan_in?"
         );
         assert!(error("", &["train.fan_in=3"]).contains("did you mean classifier.fan_in?"));
-        assert!(error("[classifer]", &[]).contains("no such key"));
+        assert!(error("", &["trainepochs=3"]).contains("did you mean train.epochs?"));
+        assert!(error("[classifer]", &[]).ends_with("no such section; did you mean classifier?"));
         assert_eq!(
             error("[train]\nepochs = \"3\"", &[]),
             "config train.epochs: must be a whole number, is a string (\"3\")"
@@ -253,6 +289,14 @@ mod tests {
         assert!(error("", &["classifier.fan_in=1000"]).contains("256 features"));
         assert!(error("[train\nepochs = 3", &[]).starts_with("x.toml:1: "));
         assert!(error("", &["train.epochs"]).contains("section.key=value"));
+    }
+
+    #[test]
+    fn hints_are_not_far_fetched() {
+        for setting in ["a.b=c", "train.foo=1", "zzz=1", "rewire.xyz=1"] {
+            assert!(error("", &[setting]).ends_with("there is no such key"), "{}", error("", &[setting]));
+        }
+        assert!(error("[train.foo]", &[]).ends_with("train.foo: there is no such section"));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod encoder;
 mod heads;
 mod keys;
+mod number_or_name;
 mod sections;
 
 use std::path::{Path, PathBuf};
@@ -55,9 +56,14 @@ impl Config {
     ///
     /// # Errors
     /// [`Error::Config`] with the key: unknown (with the nearest known one), wrong type, or a value that cannot work;
-    /// [`Error::Line`] for text that is no TOML; [`Error::Io`].
+    /// [`Error::Line`] for text that is no TOML or no UTF-8; [`Error::Io`].
     pub fn load(path: &Path, settings: &[String]) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("reading", path))?;
+        let bytes = std::fs::read(path).map_err(Error::io("reading", path))?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+            Error::line(path, line as u64, "is not UTF-8; convert the file to UTF-8")
+        })?;
         Self::parse(&text, path, settings)
     }
 

@@ -1,14 +1,18 @@
 //! The sections of a config and the checks of their values. Keys are documented in `defaults.toml`.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Config;
+use super::number_or_name::number_or_name;
 use crate::error::{Error, Result};
 use crate::evaluate::Metrics;
 use crate::kernels::fan_in_dlogits::Loss;
 use crate::kernels::rewire_gradient::MAX_CANDIDATES;
 use crate::kernels::storage::Storage;
 use crate::optimize::{Optimizer, Rule, Schedule};
+
+/// Documents of a step, all that it accumulates together.
+const MOST_DOCUMENTS: usize = 65_536;
 
 macro_rules! choices {
     ($(#[$doc:meta] $name:ident { $($(#[$variant_doc:meta])* $variant:ident),* $(,)? })*) => {$(
@@ -148,13 +152,19 @@ pub enum Text {
 }
 
 /// `classifier.bias_init`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum BiasInit {
     /// This number.
     Value(f64),
     /// Computed from the data.
     Named(BiasRule),
+}
+
+impl<'de> Deserialize<'de> for BiasInit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        number_or_name(deserializer, "a number or \"prior\"", Self::Value, Self::Named)
+    }
 }
 
 impl BiasInit {
@@ -326,14 +336,16 @@ impl Config {
             return Err(Error::config("train.patience", message));
         }
         within("train.clip_norm", t.clip_norm, 0.0, 1e30, "0 (off) or more")?;
-        let group = t.batch_size.saturating_mul(t.accumulate);
-        within(
-            "train.batch_size",
-            group as f64,
-            1.0,
-            65_536.0,
-            "at most 65536 documents in a step, accumulated",
-        )?;
+        within("train.batch_size", t.batch_size as f64, 1.0, MOST_DOCUMENTS as f64, "at most 65536")?;
+        if t.accumulate > MOST_DOCUMENTS / t.batch_size {
+            let message = format!(
+                "a step takes at most {MOST_DOCUMENTS} documents; with train.batch_size = {} it must be at most {}, is {}",
+                t.batch_size,
+                MOST_DOCUMENTS / t.batch_size,
+                t.accumulate
+            );
+            return Err(Error::config("train.accumulate", message));
+        }
         self.check_heads()?;
         at_least_one("evaluate.batch_size", self.evaluate.batch_size)?;
         within("evaluate.batch_size", self.evaluate.batch_size as f64, 1.0, 65_536.0, "at most 65536")?;

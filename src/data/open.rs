@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 /// Bytes of buffer before and after the decompressor.
 const BUFFER: usize = 1 << 17;
 
+/// What a gzip file begins with.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
 /// A file as it lies on disk, counting the bytes taken from it, so that progress is known for compressed files too.
 struct Counted {
     file: File,
@@ -41,14 +44,20 @@ impl FileLines {
     /// Opens `path`; a name that ends in `.gz` or `.zst` is decompressed on the way.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be opened.
+    /// [`Error::Io`] if the file cannot be opened, [`Error::Data`] if its name ends in `.gz` and it is no gzip file.
     pub fn open(path: &Path) -> Result<Self> {
         let taken = Arc::new(AtomicU64::new(0));
         let file = File::open(path).map_err(Error::io("reading", path))?;
         let file = Counted { file, taken: Arc::clone(&taken) };
         let reader: Box<dyn BufRead + Send> = match path.extension().and_then(|e| e.to_str()) {
             Some("gz") => {
-                let file = BufReader::with_capacity(BUFFER, file);
+                let mut file = BufReader::with_capacity(BUFFER, file);
+                let start = file.fill_buf().map_err(Error::io("reading", path))?;
+                // The decompressor takes a short text for a gzip file that ends early.
+                if !GZIP.starts_with(&start[..start.len().min(GZIP.len())]) {
+                    let message = "is not gzip although its name ends in .gz; rename or compress it";
+                    return Err(Error::data(path, message));
+                }
                 Box::new(BufReader::with_capacity(BUFFER, flate2::bufread::MultiGzDecoder::new(file)))
             }
             Some("zst") => {
@@ -190,8 +199,10 @@ mod tests {
             assert!(message.contains(name) && message.contains("ends early"), "{message}");
         }
         let path = folder.path().join("not.gz");
-        std::fs::write(&path, "plain text").unwrap();
-        assert!(all(&path).unwrap_err().to_string().contains("damaged"));
+        for text in ["plain text", "x\n"] {
+            std::fs::write(&path, text).unwrap();
+            assert!(all(&path).unwrap_err().to_string().contains("not gzip"), "{text}");
+        }
     }
 
     #[test]

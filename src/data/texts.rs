@@ -38,7 +38,7 @@ impl Texts<Box<dyn BufRead + Send>> {
     /// Reads a file, plain, `.gz` or `.zst`.
     ///
     /// # Errors
-    /// [`crate::error::Error::Io`] if it cannot be opened.
+    /// As [`FileLines::open`].
     pub fn open(path: &Path) -> Result<Self> {
         Ok(Self { lines: FileLines::open(path)?, broken: false })
     }

@@ -65,7 +65,7 @@ impl WordCounts {
     pub fn new(spec: &TokenizerSpec) -> Result<Self> {
         if spec.vocab_size <= SPECIAL_TOKENS.len() as u32 {
             return Err(Error::config(
-                "data.tokenizer.vocab_size",
+                "encoder.vocabulary",
                 format!(
                     "{} leaves no room beside the {} special tokens",
                     spec.vocab_size,

@@ -267,7 +267,7 @@ impl<'a> Trainer<'a> {
                 self.drain(0, observer)?;
                 self.save_checkpoint()?;
                 return Err(Error::Interrupted(format!(
-                    "stopped after step {}; the checkpoint in {} is up to date: go on with --resume",
+                    "stopped after step {}; the checkpoint in {} is up to date",
                     self.progress.step,
                     self.o.folder.path().display()
                 )));

@@ -227,6 +227,8 @@ pub(in crate::device) fn find(wanted: Option<&str>) -> Result<wgpu::Adapter> {
     let Some(wanted) = wanted else { return Ok(adapters.swap_remove(0)) };
     let position = match wanted.parse::<usize>() {
         Ok(index) => (index < adapters.len()).then_some(index),
+        // Every name contains the empty one: an unset variable must not choose a device.
+        Err(_) if wanted.trim().is_empty() => None,
         Err(_) => {
             let wanted = wanted.to_lowercase();
             adapters.iter().position(|adapter| adapter.get_info().name.to_lowercase().contains(&wanted))
@@ -234,7 +236,11 @@ pub(in crate::device) fn find(wanted: Option<&str>) -> Result<wgpu::Adapter> {
     };
     position.map(|i| adapters.swap_remove(i)).ok_or_else(|| {
         let names: Vec<String> = list_names(&adapters);
-        Error::Device(format!("no adapter matches `{wanted}`; there are: cpu, {}", names.join(", ")))
+        let what = match wanted.trim() {
+            "" => "the name of the device is empty".to_owned(),
+            _ => format!("no adapter matches `{wanted}`"),
+        };
+        Error::Device(format!("{what}; there are: cpu, {}", names.join(", ")))
     })
 }
 
