@@ -12,7 +12,8 @@ use regrow::kernels::{
     inverted_index, loss_sum, top_k_merge,
 };
 use support::device::{
-    Numbers, Outputs, ULP, assert_close, compare, engines, garbage, run, sum_tolerance, upload, writable,
+    Numbers, Outputs, ULP, assert_close, compare, engines, garbage, group_kernels, run, sum_tolerance,
+    upload, writable,
 };
 use support::layer::{Layer, loss_of, shapes};
 
@@ -183,7 +184,7 @@ fn feature_gradient_gathers_every_connection() {
         whole.iter_mut().zip(&before).for_each(|(truth, before)| *truth += f64::from(*before));
         let a_third = (rows.div_ceil(3)).next_multiple_of(group);
         let cuts = [(rows, false), (rows, true), (a_third, true), (group, false)];
-        let by_group = if group > 1 { vec![false, true] } else { vec![false] };
+        let by_group = if group > 1 && group_kernels() { vec![false, true] } else { vec![false] };
         let forms = cuts.into_iter().flat_map(|cut| by_group.iter().map(move |by_group| (cut, *by_group)));
         for ((window_rows, wide), by_group) in forms {
             let count = rows.div_ceil(window_rows);

@@ -11,7 +11,7 @@ use regrow::kernels::optimizer::Rule;
 use regrow::kernels::storage::{Precision, Rounding, Storage};
 use regrow::kernels::{bias_update, fan_in_group_logits, fan_in_group_update, half_features};
 use support::device::{
-    Outputs, assert_close, compare, engines, garbage, run, sum_tolerance, upload, writable,
+    Outputs, assert_close, compare, engines, garbage, group_kernels, run, sum_tolerance, upload, writable,
 };
 use support::layer::{Hyper, Layer};
 
@@ -72,7 +72,7 @@ enum Form {
 fn forms(layer: &Layer) -> Vec<Form> {
     let mut all = vec![Form::Twice];
     all.extend(fan_in_step::can_keep(layer.block.fan_in).then_some(Form::Kept));
-    all.extend((layer.block.group > 1).then_some(Form::Groups));
+    all.extend((layer.block.group > 1 && group_kernels()).then_some(Form::Groups));
     all
 }
 

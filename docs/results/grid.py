@@ -68,6 +68,17 @@ def rows():
     for activation in ("relu", "gelu"):
         other = INTERMEDIATE + [f"intermediate.activation={activation}"] + OFF
         yield f"fan-in 128 + intermediate, no rewiring, {activation}", fan_in(128) + other, once
+    # What else might close the gap in the tail: a wider GELU, the paper's scale, less dropout, connections chosen by
+    # gradient while the run is young, more of them.
+    lean = fan_in(128) + INTERMEDIATE + OFF
+    wide = ["intermediate.width=4096", "intermediate.activation=gelu"]
+    yield "fan-in 128 + intermediate 4096, no rewiring, gelu", fan_in(128) + wide + OFF, once
+    yield "fan-in 128 + intermediate, no rewiring, scale 1", lean + PAPER_START, once
+    yield "fan-in 128 + intermediate, no rewiring, dropout 0.4", lean + ["encoder.dropout=0.4"], once
+    early = ["rewire.growth=gradient", "rewire.candidates=32", "rewire.interval=80", "rewire.until=0.25", "rewire.fraction=0.3"]
+    yield "fan-in 128 + intermediate, early by gradient", fan_in(128) + INTERMEDIATE + early, once
+    yield "fan-in 192 + intermediate, no rewiring", fan_in(192) + INTERMEDIATE + OFF, once
+    yield "fan-in 192, no rewiring", fan_in(192) + OFF, thrice
     # HASTE: groups of labels, and dense rows for the most frequent ones in place of the auxiliary objective.
     for how in ("text", "frequency", "random"):
         groups = fan_in(64) + ["classifier.group=16", f"classifier.grouping={how}"]

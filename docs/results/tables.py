@@ -139,7 +139,12 @@ def main():
         "What rewiring costs, with the intermediate layer": [
             *(f"fan-in {f} + intermediate{rest}" for f in (32, 64, 128)
               for rest in ("", ", per row", ", no rewiring", " 4096", " 4096, no rewiring", " 4096, 16 epochs")),
-            "fan-in 128 + both, no rewiring", *(f"fan-in 128 + intermediate, no rewiring, {a}" for a in ("relu", "gelu"))],
+            "fan-in 128 + both, no rewiring"],
+        "What else was tried for the tail": [
+            "dense", "fan-in 128, no rewiring", "fan-in 192, no rewiring", "fan-in 128 + intermediate, no rewiring",
+            "fan-in 192 + intermediate, no rewiring", "fan-in 128 + intermediate, no rewiring, scale 1",
+            "fan-in 128 + intermediate, no rewiring, dropout 0.4", "fan-in 128 + intermediate, early by gradient",
+            "fan-in 128 + intermediate, no rewiring, gelu", "fan-in 128 + intermediate 4096, no rewiring, gelu"],
         "The rate of the classifier": [
             name for row in ("dense", "fan-in 32 + intermediate, no rewiring", "fan-in 128 + intermediate, no rewiring")
             for name in (row, f"{row}, rate 2e-2", f"{row}, rate 4e-2")],

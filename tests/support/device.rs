@@ -200,6 +200,12 @@ impl<'a> Outputs<'a> {
     }
 }
 
+/// Whether all engines have the kernels for groups of labels: CUDA has a form of `fan_in_step` instead, so where it stands
+/// beside the twins, groups are tested through that.
+pub fn group_kernels() -> bool {
+    engines().into_iter().all(|(_, device)| device.has_group_kernels())
+}
+
 /// Runs `work` on every engine and compares the outputs with those of the unfused twins, which are returned.
 pub fn compare(case: &str, work: impl Fn(&'static Device) -> Outputs<'static>) -> Outputs<'static> {
     let [(_, twins), others @ ..] = engines();
