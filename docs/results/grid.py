@@ -79,6 +79,7 @@ def rows():
     yield "fan-in 128 + intermediate, early by gradient", fan_in(128) + INTERMEDIATE + early, once
     yield "fan-in 192 + intermediate, no rewiring", fan_in(192) + INTERMEDIATE + OFF, once
     yield "fan-in 192, no rewiring", fan_in(192) + OFF, thrice
+    yield "bottleneck 192", ["classifier.head=bottleneck"] + fan_in(192), once
     # HASTE: groups of labels, and dense rows for the most frequent ones in place of the auxiliary objective.
     for how in ("text", "frequency", "random"):
         groups = fan_in(64) + ["classifier.group=16", f"classifier.grouping={how}"]
