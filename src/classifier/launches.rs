@@ -139,7 +139,7 @@ impl Launches {
     }
 
     /// Adds `count` losses of a chunk to the step's place in the ring. One workgroup does that, so many are first added up
-    /// by columns: on a large GPU a lane waits longer for each of its numbers than everything else of a step takes.
+    /// by columns: its lanes would wait for thousands of numbers, one after the other.
     fn record_losses(&self, recording: &mut Recording, context: &StepContext<'_>, count: usize) {
         let StepScale { place, loss: scale, .. } = context.step.scale;
         let mut done = 0;
