@@ -193,9 +193,20 @@ fn config_missing_or_no_toml() {
     place.fails(&["train", "bad.toml", "--data", "data"], 2, &["bad.toml:3: ", "UTF-8"]);
 }
 
+/// Connections follow documents only where each label has its own, and each may look anywhere.
+#[test]
+fn connections_that_cannot_follow_documents() {
+    let place = with_train(GOOD);
+    for setting in ["head=dense", "head=bottleneck", "group=8", "pattern=stratified", "dense_labels=1"] {
+        let setting = format!("classifier.{setting}");
+        let set = ["--set", "rewire.by_documents=1", "--set", "train.epochs=2", "--set", &setting];
+        place.fails(&train("data", &set), 2, &["rewire.by_documents: needs ", "classifier."]);
+    }
+}
+
 #[test]
 fn config_values_that_cannot_work() {
-    let cases: [(&str, &[&str]); 31] = [
+    let cases: [(&str, &[&str]); 32] = [
         ("train.epoch=3", &["train.epoch:", "no such key", "did you mean train.epochs?"]),
         ("train.fan_in=3", &["did you mean classifier.fan_in?"]),
         ("train=3", &["train", "section"]),
@@ -218,6 +229,7 @@ fn config_values_that_cannot_work() {
         ("encoder.hidden=[-3]", &["encoder.hidden", "-3"]),
         ("encoder.dropout=1", &["encoder.dropout", "below 1"]),
         ("rewire.fraction=1.5", &["rewire.fraction", "from 0 to 1"]),
+        ("rewire.by_documents=99", &["rewire.by_documents: is 99", "below train.epochs"]),
         ("optimizer.classifier.lr=0", &["optimizer.classifier.lr", "above 0"]),
         ("optimizer.encoder.lr=nan", &["optimizer.encoder.lr", "above 0", "NaN"]),
         ("optimizer.encoder.lr=inf", &["optimizer.encoder.lr", "above 0", "inf"]),

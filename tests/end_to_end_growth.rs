@@ -47,3 +47,55 @@ fn a_transformer_grows_by_gradient() {
     let place = Place::small();
     grows(&place, "cpu");
 }
+
+const BY_DOCUMENTS: [&str; 4] = ["--set", "rewire.by_documents=2", "--set", "rewire.mode=off"];
+
+/// Whole runs in which connections follow the labels' documents twice: the same bytes again, and others than without.
+fn follows_documents(place: &Place, device: &str) {
+    let fixed = |run| ["train", "tiny.toml", "--data", "data", "--out", run, "--device", device];
+    place.ok(&[&fixed("a")[..], &BY_DOCUMENTS].concat());
+    place.ok(&[&fixed("b")[..], &BY_DOCUMENTS].concat());
+    assert_same(&place.trained("a"), &place.trained("b"));
+    place.ok(&[&fixed("off")[..], &BY_DOCUMENTS[2..]].concat());
+    assert!(place.trained("a") != place.trained("off"), "nothing moved");
+    let moved = place.metrics("a").into_iter().filter(|line| line["event"] == "rewire_by_documents");
+    let turnover: Vec<f64> = moved.map(|line| line["turnover"].as_f64().unwrap()).collect();
+    // At most the weaker half of a label's four connections.
+    assert!(turnover.len() == 2 && turnover.iter().all(|share| (0.05..=0.5).contains(share)), "{turnover:?}");
+}
+
+#[test]
+fn the_cpu_follows_documents() {
+    let place = Place::new();
+    place.synth();
+    follows_documents(&place, "cpu");
+    place.stopped("cut", &BY_DOCUMENTS, |child| interrupt(child));
+    train_like(&place, "cut", &["--resume"]);
+    assert_same(&place.trained("a"), &place.trained("cut"));
+}
+
+fn train_like(place: &Place, run: &str, more: &[&str]) {
+    let fixed = ["train", "tiny.toml", "--data", "data", "--out", run, "--device", "cpu"];
+    place.ok(&[&fixed[..], &BY_DOCUMENTS, more].concat());
+}
+
+#[test]
+fn an_adapter_follows_documents() {
+    let place = Place::new();
+    place.synth();
+    follows_documents(&place, place.first_adapter());
+}
+
+/// Features cross between two devices on the way to the classifier.
+#[test]
+fn two_devices_follow_documents() {
+    let place = Place::new();
+    place.synth();
+    let first = ["train", "tiny.toml", "--data", "data", "--device", "cpu", "--out"];
+    let second = format!("classifier.device={}", place.first_adapter());
+    place.ok(&[&first[..], &["one"], &BY_DOCUMENTS].concat());
+    place.ok(&[&first[..], &["two"], &BY_DOCUMENTS, &["--set", &second]].concat());
+    let moved =
+        |run| place.metrics(run).into_iter().filter(|line| line["event"] == "rewire_by_documents").count();
+    assert_eq!((moved("one"), moved("two")), (2, 2));
+}

@@ -35,8 +35,8 @@ def fan_in(f):
 
 def rows():
     """(name, settings, seeds) of every run."""
-    once, thrice = (1,), (1, 2, 3)
-    yield "dense", DENSE, thrice
+    once, thrice, six = (1,), (1, 2, 3), (1, 2, 3, 4, 5, 6)
+    yield "dense", DENSE, six
     yield "dense, paper's start", DENSE + PAPER_START, once
     yield "dense + auxiliary", DENSE + AUXILIARY, once
     for f in FAN_INS:
@@ -78,7 +78,13 @@ def rows():
     early = ["rewire.growth=gradient", "rewire.candidates=32", "rewire.interval=80", "rewire.until=0.25", "rewire.fraction=0.3"]
     yield "fan-in 128 + intermediate, early by gradient", fan_in(128) + INTERMEDIATE + early, once
     yield "fan-in 192 + intermediate, no rewiring", fan_in(192) + INTERMEDIATE + OFF, once
-    yield "fan-in 192, no rewiring", fan_in(192) + OFF, thrice
+    yield "fan-in 192, no rewiring", fan_in(192) + OFF, six
+    # Connections that follow the documents of their labels.
+    for f in (32, 64, 128, 192):
+        follow = fan_in(f) + ["rewire.by_documents=2"] + OFF
+        yield f"fan-in {f}, by documents, no rewiring", follow, thrice if f >= 128 else once
+    follow = fan_in(128) + INTERMEDIATE + ["rewire.by_documents=2"] + OFF
+    yield "fan-in 128 + intermediate, by documents, no rewiring", follow, once
     yield "bottleneck 192", ["classifier.head=bottleneck"] + fan_in(192), once
     # HASTE: groups of labels, and dense rows for the most frequent ones in place of the auxiliary objective.
     for how in ("text", "frequency", "random"):

@@ -7,6 +7,7 @@ mod cut;
 mod dense;
 mod fan_in;
 mod grow;
+mod grow_documents;
 mod head;
 mod launches;
 mod mixed;

@@ -211,7 +211,7 @@ sections! {
     Rewire {
         mode: RewireMode, threshold: f64, threshold_end: f64, schedule: ScheduleKind, fraction: f64,
         fraction_schedule: ScheduleKind, per_row: bool, growth: RewireGrowth, candidates: usize, interval: u64,
-        until: f64, init: RewireInit,
+        until: f64, init: RewireInit, by_documents: u32,
     }
     /// `[optimizer]`.
     Optimizers {
@@ -261,6 +261,28 @@ impl OptimizerSection {
 }
 
 impl Config {
+    /// Connections follow documents where each label has its own and each may look anywhere, and then are trained.
+    fn check_by_documents(&self) -> Result<()> {
+        let (c, epochs) = (&self.classifier, self.rewire.by_documents);
+        let why = if epochs == 0 {
+            return Ok(());
+        } else if epochs >= self.train.epochs {
+            format!(
+                "is {epochs}; it must be below train.epochs = {}, an epoch has to follow",
+                self.train.epochs
+            )
+        } else if c.head != HeadKind::FanIn {
+            "needs classifier.head = \"fan_in\"".to_owned()
+        } else if c.group > 1 || c.pattern != Pattern::Free || c.dense_labels > 0.0 {
+            "needs connections of the labels' own that may look anywhere: classifier.group = 1, pattern = \"free\", \
+             dense_labels = 0"
+                .to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(Error::config("rewire.by_documents", why))
+    }
+
     /// Checks that every value can work.
     ///
     /// # Errors
@@ -312,6 +334,7 @@ impl Config {
         if r.mode != RewireMode::Off {
             at_least_one("rewire.interval", usize::try_from(r.interval).unwrap_or(usize::MAX))?;
         }
+        self.check_by_documents()?;
         let o = &self.optimizer;
         for (name, section) in [
             ("encoder", &o.encoder),

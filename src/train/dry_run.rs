@@ -40,6 +40,8 @@ pub struct DryRun {
     pub auxiliary: Option<AuxiliaryCourse>,
     /// Rewirings; none where there are none.
     pub rewiring: Option<RewiringCourse>,
+    /// After so many first epochs connections follow the labels' documents (`rewire.by_documents`).
+    pub by_documents: u32,
     /// Evaluations.
     pub evaluation: EvaluationCourse,
     /// Trained numbers.
@@ -210,6 +212,7 @@ impl DryRun {
             classifier_rate: rate_course(&config.optimizer.classifier, steps),
             auxiliary: auxiliary_course(config, &calendar, &sizes),
             rewiring: rewiring_course(config, &calendar),
+            by_documents: config.rewire.by_documents,
             evaluation: EvaluationCourse { split, after_epochs: evaluated_epochs(config, split) },
             parameters: Parameters {
                 encoder: encoder_known.then_some(own),
@@ -269,7 +272,7 @@ impl DryRun {
             rate("encoder lr   ", &self.encoder_rate),
             rate("classifier lr", &self.classifier_rate),
             format!("auxiliary      {auxiliary}"),
-            format!("rewiring       {rewiring}"),
+            format!("rewiring       {rewiring}{}", by_documents(self.by_documents)),
             format!("evaluation     {evaluation}"),
             format!("parameters     encoder {encoder}, {} features", p.features),
             format!("               classifier {} (dense: {})", p.heads.classifier, p.classifier_if_dense),
@@ -294,6 +297,15 @@ fn auxiliary_course(config: &Config, calendar: &Calendar, sizes: &ModelSizes) ->
         weight: config.auxiliary.weight,
         steps,
     })
+}
+
+/// What the plan says of connections that follow the labels' documents after the first `epochs`.
+fn by_documents(epochs: u32) -> String {
+    match epochs {
+        0 => String::new(),
+        1 => "; by documents after epoch 1".to_owned(),
+        _ => format!("; by documents after epochs 1 to {epochs}"),
+    }
 }
 
 fn rewiring_course(config: &Config, calendar: &Calendar) -> Option<RewiringCourse> {

@@ -1,9 +1,11 @@
 //! What a run takes of the host's memory beside the buffers of its device.
 
+use super::documents::SUMS_BYTES;
 use super::dry_run::held_out_documents;
 use super::plan::Purpose;
 use super::sizes::evaluated_split;
 use super::stored::PIECE;
+use crate::classifier::FanIn;
 use crate::config::{Config, EvaluateOn};
 use crate::data::Dataset;
 use crate::error::Result;
@@ -58,12 +60,15 @@ impl HostSizes {
     /// Bytes by purpose.
     pub(super) fn purposes(self, config: &Config) -> Vec<Purpose> {
         let labels = self.labels as u64;
+        let follows = config.rewire.by_documents > 0;
+        let documents = if follows { SUMS_BYTES + FanIn::FOLLOW_BYTES } else { 0 };
         let order = if config.classifier.group > 1 { 2 * 4 * labels } else { 0 };
         [
             ("label names", self.names),
             ("training frequencies of labels", 4 * labels),
             ("order of the rows", order),
             ("counts of an evaluation", LabelCounts::planned_bytes(self.labels, self.counted)),
+            ("features of labels' documents", documents as u64),
             ("pieces of files", PIECE as u64 + FILE_BUFFER),
             ("the program", PROGRAM),
         ]

@@ -7,6 +7,7 @@ mod calendar;
 mod checkpoint;
 mod crossing;
 mod devices;
+mod documents;
 mod dry_run;
 mod encoder_source;
 mod feed;

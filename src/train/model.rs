@@ -2,7 +2,7 @@
 
 use super::build_encoder::{build_encoder, micro_batch};
 use super::devices::Devices;
-use super::feed::{Feed, FeedSizes};
+use super::feed::{Feed, FeedSizes, Inputs};
 use super::heads::Heads;
 use super::row_order::{RankedLabels, RowOrder};
 use super::sizes::{EncoderSizes, ModelSizes};
@@ -13,7 +13,7 @@ use crate::classifier::{
 use crate::config::{Config, RewireGrowth, RewireMode};
 use crate::data::Batch;
 use crate::device::{Buffer, Recording, Slice};
-use crate::encoder::{Encoder, Intermediate};
+use crate::encoder::{Encoder, Intermediate, PackedTokens};
 use crate::error::Result;
 use crate::kernels::dropout::Dropout;
 use crate::kernels::{columns_of, dropout_columns};
@@ -159,24 +159,36 @@ impl Model {
     ) -> Result<RankedLabels<'_>> {
         let devices = devices.into();
         let order = self.row_order.as_ref();
-        let (fed, mut inputs) = self.feed.lay_out(batch, filter, order);
+        let (fed, inputs) = self.feed.lay_out(batch, filter, order);
         let mut recording = Recording::new();
-        let features = match self.crossing(devices) {
-            Some(crossing) => self.bring_features(crossing, inputs, Recording::new(), &fed.tokens, None)?,
-            None => {
-                inputs.record_tokens(&mut recording);
-                self.encoder.forward(&mut recording, &fed.tokens, None)
-            }
-        };
-        let (x, width) = (self.columns(&self.x, batch.len()), self.encoder.features());
-        recording.launch(dropout_columns::launch(batch.len(), width, Dropout::OFF, &features, &x));
-        let seen = match &self.intermediate {
-            Some(layer) => layer.record_forward(&mut recording, batch.len(), &x),
-            None => x,
-        };
+        let seen = self.record_seen(devices, &mut recording, inputs, &fed.tokens, batch.len())?;
         let filter = fed.filter.each_ref();
         let ranked = ranker.record(&mut recording, &self.classifier, batch.len(), &seen, filter);
         devices.classifier.submit(recording)?;
         Ok(RankedLabels { ranked, order })
+    }
+
+    /// Records the way from documents to what the classifier sees of them without dropout, [H, columns].
+    pub(super) fn record_seen(
+        &self,
+        devices: Devices<'_>,
+        recording: &mut Recording,
+        mut inputs: Inputs,
+        tokens: &[PackedTokens],
+        documents: usize,
+    ) -> Result<Slice> {
+        let features = match self.crossing(devices) {
+            Some(crossing) => self.bring_features(crossing, inputs, Recording::new(), tokens, None)?,
+            None => {
+                inputs.record_tokens(recording);
+                self.encoder.forward(recording, tokens, None)
+            }
+        };
+        let (x, width) = (self.columns(&self.x, documents), self.encoder.features());
+        recording.launch(dropout_columns::launch(documents, width, Dropout::OFF, &features, &x));
+        Ok(match &self.intermediate {
+            Some(layer) => layer.record_forward(recording, documents, &x),
+            None => x,
+        })
     }
 }

@@ -244,6 +244,7 @@ impl<'a> Trainer<'a> {
         let total = self.calendar.total_steps();
         while self.progress.step < total && !self.progress.selection.stopped {
             let epoch = (self.progress.step / self.calendar.steps_per_epoch) as u32;
+            self.follow_documents_if_due(epoch, observer)?;
             let spent = self.run_epoch(epoch, observer)?;
             finished = self.end_epoch(epoch, spent, observer)?;
         }
@@ -339,6 +340,28 @@ impl<'a> Trainer<'a> {
             "regrown": counts.regrown, "connections": counts.connections, "turnover": counts.turnover(), rule: value,
         }))?;
         observer(Event::Rewired { step, counts });
+        Ok(())
+    }
+
+    /// Before the first step of the epochs after the first. A run that goes on from there does it once more, which moves
+    /// nothing.
+    fn follow_documents_if_due(&mut self, epoch: u32, observer: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+        let step = self.progress.step;
+        let begins = step.is_multiple_of(self.calendar.steps_per_epoch);
+        if !begins || !(1..=self.o.config.rewire.by_documents).contains(&epoch) {
+            return Ok(());
+        }
+        let (train, documents) = (&self.o.dataset.train, self.o.config.train.batch_size);
+        let Some(counts) = self.model.follow_documents(self.o.devices, train, documents)? else {
+            return Ok(());
+        };
+        if counts.pruned > 0 {
+            self.o.folder.log(&json!({
+                "event": "rewire_by_documents", "step": step, "moved": counts.pruned,
+                "connections": counts.connections, "turnover": counts.turnover(),
+            }))?;
+            observer(Event::Rewired { step, counts });
+        }
         Ok(())
     }
 
