@@ -106,6 +106,11 @@ fn a_step_goes_through_every_connection() {
         // Weights are read and written, indices are read: the least that any step moves.
         let least = labels as u64 * fan_in as u64 * (4 + 4 + 2);
         assert!(moved >= least, "{moved} bytes on {engine}, {least} at least");
+        // All of that is in buffers no cache holds; features and their gradients are smaller.
+        let past = |cache: u64| recording.bytes_moved_past(cache, device.runs_fused());
+        let features = (area * 4) as u64;
+        assert!(past(features) >= least && past(features) <= moved - 3 * features, "{engine}");
+        assert_eq!(past(u64::MAX), 0, "{engine}");
         device.submit(recording).unwrap();
     }
 }

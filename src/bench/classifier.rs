@@ -1,7 +1,7 @@
 //! The fixed fan-in layer alone: a training step, a ranking, a rewiring.
 
 use super::timer::time;
-use super::{Row, Work};
+use super::{CACHED, Row, Work};
 use crate::classifier::{FanIn, FanInOptions, Head, Loss, Positives, Prune, Ranker, Regrow, Step, StepScale};
 use crate::config::GROUPS;
 use crate::device::{Buffer, Device, Recording, Slice};
@@ -199,7 +199,10 @@ pub(super) fn measure(
     let documents = |row: &Row| Some(sizes.batch as f64 / (row.milliseconds / 1e3));
 
     progress("classifier step");
-    let bytes = inputs.record(&head, sizes, &optimizer, 0).bytes_moved(device.runs_fused());
+    let recording = inputs.record(&head, sizes, &optimizer, 0);
+    let bytes = recording.bytes_moved(device.runs_fused());
+    let memory_bytes = recording.bytes_moved_past(CACHED, device.runs_fused());
+    drop(recording);
     let mut number = 0;
     let mut step = time("classifier step", seconds, || {
         device.submit(inputs.record(&head, sizes, &optimizer, number))?;
@@ -210,6 +213,7 @@ pub(super) fn measure(
     let fetches = head.fan_in().map_or(3.0, FanIn::fetches_of_a_step);
     step.work = Some(Work { bytes: bytes as f64, multiply_adds: 3.0 * walk, gathers: fetches * walk });
     step.bytes_over_bound = Some(bytes as f64 / sizes.least_bytes());
+    step.memory_bytes_over_bound = Some(memory_bytes as f64 / sizes.least_bytes());
     step.documents_per_second = documents(&step);
 
     progress("ranking");

@@ -35,5 +35,6 @@ pub(super) fn time(name: &str, seconds: f64, mut work: impl FnMut() -> Result<()
         shares: None,
         binds: None,
         bytes_over_bound: None,
+        memory_bytes_over_bound: None,
     })
 }

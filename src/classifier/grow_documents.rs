@@ -12,13 +12,14 @@ use crate::kernels::storage::Storage;
 const PIECE_BYTES: usize = 2 << 20;
 
 impl FanIn {
-    /// Host memory of [`FanIn::follow_documents`] at most, bytes: of a piece, weights and two moments in f32 and as they
+    /// Host memory of [`FanIn::follow_documents`] at most, bytes: of a piece, weights and first moments in f32 and as they
     /// are stored, and indices twice.
-    pub const FOLLOW_BYTES: usize = 7 * PIECE_BYTES;
+    pub const FOLLOW_BYTES: usize = 5 * PIECE_BYTES;
 
     /// Moves the weaker half of each label's connections, ⌈F / 2⌉ of least magnitude, to the features of the largest
     /// `scores` that its stronger half does not have. What lies there already stays; a connection that moves has weight
-    /// and moments zero. `scores` are [rows, D], of the labels from `first_label` on; a label whose scores are all zero
+    /// and first moment zero, and keeps its second moment, the scale of the gradients in its row: from zero, Adam's first
+    /// steps would be three times as long, (1 − β₁) / √(1 − β₂). `scores` are [rows, D], of the labels from `first_label` on; a label whose scores are all zero
     /// stays as it is. With the same scores again nothing moves. [`FanIn::rebuild_inverted`] is due when all is moved.
     ///
     /// # Errors
@@ -67,10 +68,9 @@ impl FanIn {
         let (at, mut weights) = numbers(&block.weights, precision.weights, shape.weight_words())?;
         let indices_at = Piece { buffer: &block.indices, first, words: shape.index_words() };
         let mut indices = shape.indices().unpack(&indices_at.read(device, rows)?);
-        let mut moments = Vec::new();
-        for moment in [&block.first, &block.second].into_iter().take(self.options.rule.states()) {
-            moments.push(numbers(moment, precision.moments, shape.moment_words())?);
-        }
+        let has_moment = self.options.rule.states() > 0;
+        let mut moment =
+            has_moment.then(|| numbers(&block.first, precision.moments, shape.moment_words())).transpose()?;
         let mut moved = 0;
         for (row, scores) in scores.chunks_exact(self.options.features).enumerate() {
             let slots = row * fan_in..(row + 1) * fan_in;
@@ -80,14 +80,16 @@ impl FanIn {
             for (slot, feature) in moves(&weights[slots.clone()], &indices[slots.clone()], scores) {
                 indices[slots.start + slot] = feature;
                 weights[slots.start + slot] = 0.0;
-                moments.iter_mut().for_each(|(_, moment)| moment[slots.start + slot] = 0.0);
+                if let Some((_, moment)) = &mut moment {
+                    moment[slots.start + slot] = 0.0;
+                }
                 moved += 1;
             }
         }
         if moved > 0 {
             at.write(device, &precision.weights.pack(&weights, fan_in, shape.weight_words()))?;
             indices_at.write(device, &shape.indices().pack(&indices))?;
-            for (at, moment) in moments {
+            if let Some((at, moment)) = moment {
                 at.write(device, &precision.moments.pack(&moment, fan_in, shape.moment_words()))?;
             }
         }

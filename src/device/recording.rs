@@ -180,8 +180,16 @@ impl Recording {
     /// `fused`: as an engine runs it that runs fused groups.
     #[must_use]
     pub fn bytes_moved(&self, fused: bool) -> u64 {
+        self.bytes_moved_past(0, fused)
+    }
+
+    /// [`Recording::bytes_moved`] of buffers larger than `cache` bytes: what launch after launch finds in a cache of that
+    /// size does not count.
+    #[must_use]
+    pub fn bytes_moved_past(&self, cache: u64, fused: bool) -> u64 {
         let of = |access: &[Access], bindings: &[Slice]| -> u64 {
-            let bytes = access.iter().zip(bindings).map(|(access, slice)| match access {
+            let large = access.iter().zip(bindings).filter(|(_, slice)| slice.buffer.bytes() > cache);
+            let bytes = large.map(|(access, slice)| match access {
                 Access::Read => slice.bytes,
                 Access::Write => 2 * slice.bytes,
             });
