@@ -141,7 +141,8 @@ def main():
               for rest in ("", ", per row", ", no rewiring", " 4096", " 4096, no rewiring", " 4096, 16 epochs")),
             "fan-in 128 + both, no rewiring"],
         "What else was tried for the tail": [
-            "dense", "bottleneck 192", "fan-in 128, no rewiring", "fan-in 192, no rewiring", "fan-in 128 + intermediate, no rewiring",
+            "dense", "bottleneck 192", "fan-in 128, no rewiring", "fan-in 128, by documents, no rewiring",
+            "fan-in 192, no rewiring", "fan-in 192, by documents, no rewiring", "fan-in 128 + intermediate, no rewiring",
             "fan-in 192 + intermediate, no rewiring", "fan-in 128 + intermediate, no rewiring, scale 1",
             "fan-in 128 + intermediate, no rewiring, dropout 0.4", "fan-in 128 + intermediate, early by gradient",
             "fan-in 128 + intermediate, no rewiring, gelu", "fan-in 128 + intermediate 4096, no rewiring, gelu"],
