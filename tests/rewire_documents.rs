@@ -129,9 +129,14 @@ fn check(
 #[test]
 fn the_weaker_half_goes_where_the_documents_are() {
     let narrow = |weights, moments| Precision { weights, moments, ..Precision::default() };
-    let precisions = [narrow(Storage::F32, Storage::F32), narrow(Storage::Fp8, Storage::Bf16)];
+    let cases = [
+        (narrow(Storage::F32, Storage::F32), Rule::AdamW),
+        (narrow(Storage::Fp8, Storage::Bf16), Rule::AdamW),
+        (narrow(Storage::F16, Storage::Bf16), Rule::Momentum),
+        (narrow(Storage::Bf16, Storage::F32), Rule::Sgd),
+    ];
     for (seed, shape) in [(150, 6, 40), (7, 5, 5), (70, 1, 3), (66, 33, 300)].into_iter().enumerate() {
-        for (precision, rule) in precisions.into_iter().zip([Rule::AdamW, Rule::Sgd]) {
+        for (precision, rule) in cases {
             for (engine, device) in engines() {
                 let place = format!("{shape:?}, {precision:?}, {rule:?} on {engine}");
                 let mut numbers = Numbers::new(seed as u64);

@@ -165,7 +165,7 @@ impl Report {
             )
         }));
         lines.push(
-            "bytes: times those of one pass over the layer, without and with buffers of up to 1 MiB, which a cache holds"
+            "bytes: times those of one pass over the layer, without and with buffers of up to 1 MiB, which a cache may hold"
                 .to_owned(),
         );
         lines.push(format!(

@@ -155,6 +155,9 @@ impl TrainProgress {
                 self.bar.set_message(format!("loss {loss:.4}  {rate:.0} docs/s  {} left", duration(left)));
             }
             Event::Rewired { counts, .. } => self.rewired += counts.regrown,
+            Event::FollowingDocuments { done, total } => {
+                self.bar.set_message(format!("looking at the labels' documents {done}/{total}"));
+            }
             Event::Evaluating { done, total } => {
                 self.bar.set_message(format!("evaluating {done}/{total}"));
             }

@@ -17,7 +17,8 @@ impl Model {
     /// Moves the weaker half of each label's connections to where |mean over its documents of x − mean over all documents
     /// of x| is largest, x being what the classifier sees, without dropout. With a classifier that starts at the labels'
     /// prior this is the direction of the gradient over all of the training set, in place of one batch. Labels without
-    /// documents stay as they are. `documents_at_once`: of a batch of the encoder.
+    /// documents stay as they are. `documents_at_once`: of a batch of the encoder. `progress` is told how many documents
+    /// are done, and of how many, each counted as often as it is encoded.
     ///
     /// # Errors
     /// [`crate::Error::Device`] when the device fails.
@@ -26,16 +27,18 @@ impl Model {
         devices: impl Into<Devices<'d>>,
         train: &Split,
         documents_at_once: usize,
+        progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Option<RewireCounts>> {
         let devices = devices.into();
         let Some(layer) = self.classifier.fan_in() else { return Ok(None) };
         let (labels, features) = (layer.options.labels, layer.options.features);
         let at_once = (SUMS_BYTES / (4 * features)).max(1);
+        let documents: Vec<u32> = (0..train.len() as u32).collect();
+        let (mut done, all) = (0, train.len() * labels.div_ceil(at_once));
         let mut total = RewireCounts::default();
         for first in (0..labels).step_by(at_once) {
             let run = first..labels.min(first + at_once);
             let mut sums = LabelSums::new(run.clone(), features);
-            let documents: Vec<u32> = (0..train.len() as u32).collect();
             for documents in documents.chunks(documents_at_once) {
                 let batch = Batch::assemble(train, documents, self.micro_batch);
                 let x = self.seen(devices, &batch)?;
@@ -46,6 +49,8 @@ impl Model {
                         .collect::<Vec<_>>();
                     sums.add(&of_document, train.labels(*document as usize));
                 }
+                done += documents.len();
+                progress(done, all);
             }
             let counts = layer.follow_documents(devices.classifier, run.start, &sums.scores())?;
             total.pruned += counts.pruned;

@@ -120,6 +120,8 @@ mod tests {
             of(&config(&["classifier.group=8"])),
             [2890 + 8000, 4000, 8000, counts, fixed[0], fixed[1]]
         );
+        // Sums of features, and pieces of the layer.
+        assert_eq!(of(&config(&["rewire.by_documents=1"]))[3], (64 + 10) << 20);
         // A hundredth of 100 documents is one, which meets 8 labels at most.
         let held_out = of(&config(&["train.holdout=0.01"]));
         assert_eq!(held_out[2], 16 * 8 + 8 * 64 * 28);

@@ -1,4 +1,6 @@
-//! The training loop.
+//! The training loop; what it does to connections between two steps is in `trainer/rewiring.rs`.
+
+mod rewiring;
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -13,7 +15,6 @@ use super::auxiliary::auxiliary_clusters;
 use super::calendar::Calendar;
 use super::checkpoint::{self, Progress};
 use super::devices::Devices;
-use super::dry_run::prune_rule;
 use super::encoder_source::EncoderSource;
 use super::grouping::row_order;
 use super::host_memory::HostSizes;
@@ -24,9 +25,9 @@ use super::run_folder::RunFolder;
 use super::schedules::Schedules;
 use super::selection;
 use super::sizes::{evaluated_split, model_sizes};
-use super::step::{StepOutcome, TrainedBatch};
-use crate::classifier::{Regrow, RewireCounts};
-use crate::config::{Config, RewireInit};
+use super::step::StepOutcome;
+use crate::classifier::RewireCounts;
+use crate::config::Config;
 use crate::data::clusters::ClusterProgress;
 use crate::data::{Batch, Dataset, LabelClusters, epoch_order};
 use crate::error::{Error, Result};
@@ -66,6 +67,13 @@ pub enum Event<'a> {
         step: u64,
         /// What was done.
         counts: RewireCounts,
+    },
+    /// Documents are encoded for connections to follow ([`Model::follow_documents`]).
+    FollowingDocuments {
+        /// So many.
+        done: usize,
+        /// Of so many.
+        total: usize,
     },
     /// Documents of an evaluation are done.
     Evaluating {
@@ -314,53 +322,6 @@ impl<'a> Trainer<'a> {
             self.progress.documents += documents as u64;
             let loss = self.progress.loss_sum / self.progress.documents as f64;
             observer(Event::Step { step, documents: self.progress.documents as usize, loss });
-        }
-        Ok(())
-    }
-
-    fn rewire_if_due(&mut self, trained: &TrainedBatch, observer: &mut dyn FnMut(Event<'_>)) -> Result<()> {
-        let step = self.progress.step;
-        let config = self.o.config;
-        let Some(prune) = self.calendar.prune_after(step, config) else { return Ok(()) };
-        let bound = match config.rewire.init {
-            RewireInit::Zero => 0.0,
-            RewireInit::Random => config.classifier.init_scale / (config.classifier.fan_in as f64).sqrt(),
-        };
-        let regrow = Regrow { bound: bound as f32, step: step as u32 };
-        let Some(counts) = self.model.rewire(self.o.devices, config, prune, regrow, trained)? else {
-            return Ok(());
-        };
-        let [rewirings, pruned, again] = &mut self.progress.rewired;
-        *rewirings += 1;
-        *pruned += counts.pruned;
-        *again += counts.pruned_again;
-        let (rule, value) = prune_rule(prune);
-        self.o.folder.log(&json!({
-            "event": "rewire", "step": step, "pruned": counts.pruned, "pruned_again": counts.pruned_again,
-            "regrown": counts.regrown, "connections": counts.connections, "turnover": counts.turnover(), rule: value,
-        }))?;
-        observer(Event::Rewired { step, counts });
-        Ok(())
-    }
-
-    /// Before the first step of the epochs after the first. A run that goes on from there does it once more, which moves
-    /// nothing.
-    fn follow_documents_if_due(&mut self, epoch: u32, observer: &mut dyn FnMut(Event<'_>)) -> Result<()> {
-        let step = self.progress.step;
-        let begins = step.is_multiple_of(self.calendar.steps_per_epoch);
-        if !begins || !(1..=self.o.config.rewire.by_documents).contains(&epoch) {
-            return Ok(());
-        }
-        let (train, documents) = (&self.o.dataset.train, self.o.config.train.batch_size);
-        let Some(counts) = self.model.follow_documents(self.o.devices, train, documents)? else {
-            return Ok(());
-        };
-        if counts.pruned > 0 {
-            self.o.folder.log(&json!({
-                "event": "rewire_by_documents", "step": step, "moved": counts.pruned,
-                "connections": counts.connections, "turnover": counts.turnover(),
-            }))?;
-            observer(Event::Rewired { step, counts });
         }
         Ok(())
     }
