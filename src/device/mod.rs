@@ -4,6 +4,7 @@
 //! for wgpu, the CPU engine runs each kernel's twin on threads; with the feature `cuda` there is a third, `crate::cuda`.
 //! This room knows no mathematics.
 
+pub(crate) mod amx;
 mod buffer;
 mod cpu;
 pub mod dense;

@@ -268,8 +268,8 @@ impl WithSimd for Groups<'_> {
         let p = part.p;
         let (fan_in, columns, group) = (p.fan_in as usize, p.columns as usize, p.group as usize);
         let (storage, weight_words) = (Storage::from_constant(p.weights), p.weight_words as usize);
-        let mut tile = GroupLogits::new(fan_in, columns, group);
-        let mut gradients = GroupGradients::new::<S>(fan_in, columns, group);
+        let mut tile = GroupLogits::new(part.x, fan_in, columns, group);
+        let mut gradients = GroupGradients::new::<S>(&tile, group);
         let mut opened = vec![0.0_f32; group * fan_in];
         let mut scratch = RowScratch::new(fan_in);
         let mut bias_gradients = vec![0.0_f32; part.bias.len()];
@@ -284,7 +284,7 @@ impl WithSimd for Groups<'_> {
             let weights = open_group(storage, stored, weight_words, fan_in, &mut opened);
             let index_row = (part.first_row + first) / group;
             let indices = indices.row(part.indices, index_row);
-            tile.compute(simd, part.x, indices, weights, bias);
+            tile.compute(simd, indices, weights, bias);
             for member in 0..labels {
                 let (mine, later) = split_label(positives, first_label + (first + member) as u32);
                 positives = later;
@@ -292,7 +292,7 @@ impl WithSimd for Groups<'_> {
                 total += p.loss(row, mine);
                 bias_gradients[first + member] = sum(simd, S::as_simd_f32s(row).0);
             }
-            gradients.compute(simd, &mut tile, labels, (part.x, indices), weights, part.dx);
+            gradients.compute(simd, &mut tile, labels, indices, weights, part.dx);
             for member in 0..labels {
                 let stored = [&mut *part.weights, &mut *part.first, &mut *part.second];
                 let gradients = gradients.of_weights(member, fan_in);

@@ -184,7 +184,7 @@ impl WithSimd for Groups<'_> {
         let (fan_in, columns, group) = (p.fan_in as usize, p.columns as usize, p.group as usize);
         let filter = [segment.filter_offsets, segment.filter_labels];
         let mut lists = BestLists::new(k, p.batch as usize, columns, filter, segment.scores, segment.labels);
-        let mut tile = GroupLogits::new(fan_in, columns, group);
+        let mut tile = GroupLogits::new(segment.x, fan_in, columns, group);
         let mut opened = vec![0.0_f32; group * fan_in];
         let mut indices = IndexReader::new(segment.stored);
         let words = p.weight_words as usize;
@@ -195,7 +195,7 @@ impl WithSimd for Groups<'_> {
             let stored = &segment.weights[first * words..end * words];
             let weights = open_group(segment.storage, stored, words, fan_in, &mut opened);
             let indices = indices.row(segment.indices, first / group);
-            tile.compute(simd, segment.x, indices, weights, &segment.bias[first..end]);
+            tile.compute(simd, indices, weights, &segment.bias[first..end]);
             for row in first..end {
                 lists.offer(p.first_label + row as u32, tile.row(row - first));
             }

@@ -1,10 +1,13 @@
 //! Labels that share a row of indices, on the CPU: what they look at is gathered once, and the rest is small dense
-//! products. The group's part of the twins `fan_in_sweep` and `fan_in_top_k`.
+//! products, on vectors or on the processor's matrix unit. The group's part of the twins `fan_in_sweep` and
+//! `fan_in_top_k`.
 
 use pulp::Simd;
 
+use super::group_unit::GroupUnit;
 use super::storage::Storage;
 use super::vector::{Left, product, product_into};
+use crate::device::amx::SIDE;
 
 /// Samples whose gathered features lie in a tile at once, so that it stays in a core's own cache.
 const TILE_COLUMNS: usize = 256;
@@ -38,22 +41,31 @@ impl Lines {
 }
 
 /// The features that a group looks at and its logits.
-pub(super) struct GroupLogits {
+pub(super) struct GroupLogits<'a> {
+    /// [D, columns].
+    x: &'a [f32],
     fan_in: usize,
     columns: usize,
+    /// What computes the products instead of vectors.
+    unit: Option<GroupUnit>,
     /// Columns of a tile.
     tile: usize,
-    /// [F, tile].
-    x: Lines,
-    /// Logits, which the caller may turn into their gradients. [G, columns]
+    /// The features of the group, [F, tile].
+    gathered: Lines,
+    /// Logits, which the caller may turn into their gradients. Rows of the labels, `stride` numbers apart.
     z: Lines,
+    stride: usize,
 }
 
-impl GroupLogits {
-    /// Room for groups of up to `group` labels.
-    pub(super) fn new(fan_in: usize, columns: usize, group: usize) -> Self {
-        let tile = columns.min(TILE_COLUMNS);
-        Self { fan_in, columns, tile, x: Lines::new(fan_in * tile), z: Lines::new(group * columns) }
+impl<'a> GroupLogits<'a> {
+    /// Room for groups of up to `group` labels that look at features of `x` [D, columns].
+    pub(super) fn new(x: &'a [f32], fan_in: usize, columns: usize, group: usize) -> Self {
+        let unit = GroupUnit::new(x, columns, fan_in, group);
+        let [tile, gathered, side] =
+            if unit.is_some() { [0, 0, SIDE] } else { [columns.min(TILE_COLUMNS), fan_in, 1] };
+        let (stride, rows) = (columns.next_multiple_of(side), group.next_multiple_of(side));
+        let (gathered, z) = (Lines::new(gathered * tile), Lines::new(rows * stride));
+        Self { x, fan_in, columns, unit, tile, gathered, z, stride }
     }
 
     /// The first columns and the widths of the tiles.
@@ -64,31 +76,28 @@ impl GroupLogits {
 
     /// Fills the tile with `width` columns of the features in `indices`.
     #[inline(always)]
-    fn gather(&mut self, x: &[f32], indices: &[u16], (first, width): (usize, usize)) {
+    fn gather(&mut self, indices: &[u16], (first, width): (usize, usize)) {
         let (columns, tile) = (self.columns, self.tile);
-        for (gathered, index) in self.x.numbers_mut().chunks_exact_mut(tile).zip(indices) {
-            gathered[..width].copy_from_slice(&x[usize::from(*index) * columns + first..][..width]);
+        for (gathered, index) in self.gathered.numbers_mut().chunks_exact_mut(tile).zip(indices) {
+            gathered[..width].copy_from_slice(&self.x[usize::from(*index) * columns + first..][..width]);
         }
     }
 
-    /// Gathers the features in `indices` out of `x` [D, columns] and computes the logits of as many labels as there are
-    /// biases. `weights` has a row a label, not transposed.
+    /// The logits of as many labels as there are biases, from their `weights` [labels, F] and the features in `indices`.
     #[inline(always)]
-    pub(super) fn compute<S: Simd>(
-        &mut self,
-        simd: S,
-        x: &[f32],
-        indices: &[u16],
-        weights: Left<'_>,
-        bias: &[f32],
-    ) {
-        let [stride, tile_stride] = [self.columns, self.tile].map(|columns| columns / S::F32_LANES);
+    pub(super) fn compute<S: Simd>(&mut self, simd: S, indices: &[u16], weights: &[f32], bias: &[f32]) {
         let z = self.z.numbers_mut();
-        z.chunks_exact_mut(self.columns).zip(bias).for_each(|(z, bias)| z.fill(*bias));
+        z.chunks_exact_mut(self.stride).zip(bias).for_each(|(z, bias)| z.fill(*bias));
+        if let Some(unit) = &mut self.unit {
+            unit.logits(indices, weights, z);
+            return;
+        }
+        let weights = Left { numbers: weights, stride: self.fan_in, transposed: false };
+        let [stride, tile_stride] = [self.stride, self.tile].map(|columns| columns / S::F32_LANES);
         for (first, width) in self.tiles() {
-            self.gather(x, indices, (first, width));
+            self.gather(indices, (first, width));
             let sizes = [bias.len(), width / S::F32_LANES, self.fan_in];
-            let (x, _) = S::as_simd_f32s(self.x.numbers());
+            let (x, _) = S::as_simd_f32s(self.gathered.numbers());
             let (z, _) = S::as_mut_simd_f32s(&mut self.z.numbers_mut()[first..]);
             product(simd, sizes, weights, (x, tile_stride), (z, stride), true);
         }
@@ -97,7 +106,7 @@ impl GroupLogits {
     /// The logits of the group's label `member`, or what the caller made of them. \[columns\]
     #[inline(always)]
     pub(super) fn row(&mut self, member: usize) -> &mut [f32] {
-        &mut self.z.numbers_mut()[member * self.columns..][..self.columns]
+        &mut self.z.numbers_mut()[member * self.stride..][..self.columns]
     }
 }
 
@@ -107,59 +116,67 @@ pub(super) struct GroupGradients {
     turned: Lines,
     /// Gradients of the weights, [F, labels].
     by_slot: Lines,
-    /// Gradients of the weights, [G, F].
+    /// Gradients of the weights. Rows of the labels, `stride` numbers apart.
     weights: Vec<f32>,
+    stride: usize,
     /// Labels in `turned` and `by_slot`: whole vectors.
     width: usize,
 }
 
 impl GroupGradients {
-    /// Room for groups of up to `group` labels.
-    pub(super) fn new<S: Simd>(fan_in: usize, columns: usize, group: usize) -> Self {
-        let tile = columns.min(TILE_COLUMNS);
-        let width = group.next_multiple_of(S::F32_LANES);
+    /// Room for the groups of `of`, of up to `group` labels.
+    pub(super) fn new<S: Simd>(of: &GroupLogits<'_>, group: usize) -> Self {
+        let side = if of.unit.is_some() { SIDE } else { 1 };
+        let (stride, rows) = (of.fan_in.next_multiple_of(side), group.next_multiple_of(side));
+        let width = if of.unit.is_some() { 0 } else { group.next_multiple_of(S::F32_LANES) };
         Self {
-            turned: Lines::new(tile * width),
-            by_slot: Lines::new(fan_in * width),
-            weights: vec![0.0; group * fan_in],
+            turned: Lines::new(of.tile * width),
+            by_slot: Lines::new(of.fan_in * width),
+            weights: vec![0.0; rows * stride],
+            stride,
             width,
         }
     }
 
     /// From the gradients of the logits of `labels` labels, which lie where their logits lay: the gradients of the
-    /// weights, and that of the features added to `dx` [D, columns] at `indices`. `x` is that of the logits.
+    /// weights, and that of the features added to `dx` [D, columns] at `indices`. `weights` are those of the logits.
     #[inline(always)]
     pub(super) fn compute<S: Simd>(
         &mut self,
         simd: S,
-        of: &mut GroupLogits,
+        of: &mut GroupLogits<'_>,
         labels: usize,
-        (x, indices): (&[f32], &[u16]),
-        weights: Left<'_>,
+        indices: &[u16],
+        weights: &[f32],
         dx: &mut [f32],
     ) {
         let (fan_in, columns, lanes) = (of.fan_in, of.columns, S::F32_LANES);
+        if let Some(unit) = &mut of.unit {
+            let z = &of.z.numbers()[..labels * of.stride];
+            unit.gradients(indices, (z, columns), &mut self.weights, dx);
+            return;
+        }
         let [stride, label_stride] = [columns, self.width].map(|columns| columns / lanes);
-        let transposed = Left { transposed: true, ..weights };
+        let weights = Left { numbers: weights, stride: fan_in, transposed: true };
         let (dx, _) = S::as_mut_simd_f32s(dx);
         for (first, width) in of.tiles() {
             // A tile that is the only one still lies there from the logits.
             if width < columns {
-                of.gather(x, indices, (first, width));
+                of.gather(indices, (first, width));
             }
             let g = &of.z.numbers()[first..];
             // A slot's gradients are sums over the samples: with labels side by side none is a sum over lanes.
             turn(simd, (g, columns), [labels, width], (self.turned.numbers_mut(), self.width));
             let (turned, _) = S::as_simd_f32s(self.turned.numbers());
             let (by_slot, _) = S::as_mut_simd_f32s(self.by_slot.numbers_mut());
-            let seen = Left { numbers: of.x.numbers(), stride: of.tile, transposed: false };
+            let seen = Left { numbers: of.gathered.numbers(), stride: of.tile, transposed: false };
             let sizes = [fan_in, labels.div_ceil(lanes), width];
             product(simd, sizes, seen, (turned, label_stride), (by_slot, label_stride), first > 0);
 
             let (g, _) = S::as_simd_f32s(g);
             let feature_row = |slot: usize| usize::from(indices[slot]) * stride + first / lanes;
             let sizes = [fan_in, width / lanes, labels];
-            product_into(simd, sizes, transposed, (g, stride), (&mut *dx, feature_row), true);
+            product_into(simd, sizes, weights, (g, stride), (&mut *dx, feature_row), true);
         }
         turn(simd, (self.by_slot.numbers(), self.width), [fan_in, labels], (&mut self.weights, fan_in));
     }
@@ -167,7 +184,7 @@ impl GroupGradients {
     /// The gradients of the weights of the group's label `member`. \[F\]
     #[inline(always)]
     pub(super) fn of_weights(&self, member: usize, fan_in: usize) -> &[f32] {
-        &self.weights[member * fan_in..][..fan_in]
+        &self.weights[member * self.stride..][..fan_in]
     }
 }
 
@@ -180,11 +197,12 @@ pub(super) fn open_group<'a>(
     weight_words: usize,
     fan_in: usize,
     opened: &'a mut [f32],
-) -> Left<'a> {
+) -> &'a [f32] {
+    let opened = &mut opened[..stored.len() / weight_words * fan_in];
     for (stored, opened) in stored.chunks_exact(weight_words).zip(opened.chunks_exact_mut(fan_in)) {
         storage.decode_row(stored, opened);
     }
-    Left { numbers: opened, stride: fan_in, transposed: false }
+    opened
 }
 
 /// to[c, r] = from[r, c]. Rows begin `from_stride` and `to_stride` numbers apart.

@@ -36,6 +36,7 @@ pub mod fan_in_strata_gradient;
 pub mod fan_in_sweep;
 pub mod fan_in_top_k;
 mod group_tiles;
+mod group_unit;
 pub mod half_features;
 pub mod inverted_index;
 pub mod label_loss;
