@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::Dropout;
 use crate::kernels::dropout_rows;
-use crate::kernels::products::{ProductOptions, Products};
+use crate::kernels::products::{MatmulPrecision, ProductOptions, Products};
 use crate::kernels::storage::Storage;
 use crate::optimize::Rule;
 use crate::pretrained::{Architecture, Family};
@@ -100,7 +100,12 @@ fn random(i: usize, j: usize) -> [u32; 4] {
 }
 
 /// The row of the encoder's step.
-pub(super) fn measure(device: &Device, sizes: &EncoderSizes, seconds: f64) -> Result<Row> {
+pub(super) fn measure(
+    device: &Device,
+    sizes: &EncoderSizes,
+    precision: MatmulPrecision,
+    seconds: f64,
+) -> Result<Row> {
     if sizes.batch == 0 || sizes.tokens == 0 || sizes.tokens > 512 {
         return Err(Error::Usage(
             "the encoder's documents have 1 to 512 tokens, and a step at least one".into(),
@@ -123,7 +128,7 @@ pub(super) fn measure(device: &Device, sizes: &EncoderSizes, seconds: f64) -> Re
         max_unique: feed_sizes.tokens,
         seed: 1,
         states: States { rule: Rule::AdamW, moments: Storage::F32 },
-        products: Products::choose(device, &ProductOptions::default())?,
+        products: Products::choose(device, &ProductOptions { precision, ..ProductOptions::default() })?,
     };
     let encoder = Transformer::new(device, options)?;
     encoder.start_from_scratch(device)?;

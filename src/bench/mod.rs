@@ -14,6 +14,7 @@ pub use limits::Limits;
 
 use crate::device::Device;
 use crate::error::Result;
+use crate::kernels::products::MatmulPrecision;
 
 /// What is measured.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct BenchOptions {
     pub layer: LayerSizes,
     /// The encoder, if it is to be measured.
     pub encoder: Option<EncoderSizes>,
+    /// What the encoder's products keep of their operands; the device knows it of the rest.
+    pub precision: MatmulPrecision,
     /// Seconds that each row is repeated for, at least five times.
     pub seconds: f64,
 }
@@ -104,7 +107,7 @@ pub fn bench(device: &Device, options: &BenchOptions, progress: &mut dyn FnMut(&
     rows.extend(classifier::measure(device, &options.layer, options.seconds, progress)?);
     if let Some(sizes) = &options.encoder {
         progress("encoder step");
-        rows.push(encoder::measure(device, sizes, options.seconds)?);
+        rows.push(encoder::measure(device, sizes, options.precision, options.seconds)?);
     }
     for row in &mut rows {
         row.set_shares(&limits);

@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use super::{DeviceArgs, print, say};
 use crate::bench::{BenchOptions, EncoderShape, EncoderSizes, LayerSizes, Report, bench};
 use crate::error::{Error, Result};
+use crate::kernels::products::MatmulPrecision;
 use crate::kernels::storage::{Indices, Precision, Storage};
 use crate::optimize::Rule;
 
@@ -59,6 +60,10 @@ pub(super) struct BenchArgs {
     /// Documents of the lengths that titles have, up to --tokens
     #[arg(long)]
     short: bool,
+    /// What products of matrices keep of their operands: highest, f32; high, also a GPU's matrix units in f16; medium, also
+    /// those of an x86 CPU (AMX) in bf16
+    #[arg(long, value_enum, default_value = "high")]
+    matmul_precision: PrecisionArg,
     /// Seconds for each row
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
@@ -102,6 +107,13 @@ enum RuleArg {
     Adamw,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum PrecisionArg {
+    Highest,
+    High,
+    Medium,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum EncoderArg {
     None,
@@ -120,7 +132,7 @@ impl BenchArgs {
         }
         let options = self.options();
         let other = self.other(&options.sizes())?;
-        let device = self.device.open()?;
+        let device = self.device.open(options.precision)?;
         let watched = io::stderr().is_terminal();
         let report = bench(&device, &options, &mut |what| {
             if watched {
@@ -198,6 +210,11 @@ impl BenchArgs {
                 tokens: self.tokens,
                 short: self.short,
             }),
+            precision: match self.matmul_precision {
+                PrecisionArg::Highest => MatmulPrecision::Highest,
+                PrecisionArg::High => MatmulPrecision::High,
+                PrecisionArg::Medium => MatmulPrecision::Medium,
+            },
             seconds: self.seconds,
         }
     }

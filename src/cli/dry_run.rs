@@ -46,7 +46,11 @@ impl DryRunArgs {
             _ => on_data(config)?,
         };
         let plan = || {
-            let devices = device.open_both(&config.classifier.device, "classifier.device")?;
+            let devices = device.open_both(
+            &config.classifier.device,
+            "classifier.device",
+            config.train.matmul_precision,
+        )?;
             Plan::new(devices.get(), config, sizes)
         };
         let plan = device.named().then(plan).transpose()?;

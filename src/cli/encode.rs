@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::data::{FEATURES, Texts};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::kernels::products::MatmulPrecision;
 use crate::files::{Dtype, TensorSpec, write_tensors};
 use crate::train::{RunFolder, TextEncoder};
 
@@ -58,7 +59,7 @@ impl EncodeArgs {
         if trained.is_some() {
             self.refuse_flags_of_pretrained_models()?;
         }
-        let device = self.device.open()?;
+        let device = self.device.open(MatmulPrecision::High)?;
         let encoder = match trained {
             Some(folder) => TextEncoder::open(&folder, &device, self.batch)?,
             None => self.pretrained(&device)?,

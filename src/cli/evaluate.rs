@@ -10,6 +10,7 @@ use super::{DeviceArgs, SplitArg, check_target, open, per_label, print, progress
 use crate::config::EncoderKind;
 use crate::data::SplitName;
 use crate::error::{Error, Result};
+use crate::kernels::products::MatmulPrecision;
 use crate::evaluate::Filter;
 use crate::train::{FeedSizes, RunFolder, judge, load_model, micro_batch, propensities};
 
@@ -47,7 +48,7 @@ impl EvaluateArgs {
         self.per_label.as_deref().map_or(Ok(()), |path| check_target("--per-label", path))?;
         let model_folder = if self.last { folder.last_model() } else { folder.model() };
         let classifier = self.classifier_device.as_deref().unwrap_or_default();
-        let opened = self.device.open_both(classifier, "--classifier-device")?;
+        let opened = self.device.open_both(classifier, "--classifier-device", MatmulPrecision::High)?;
         let devices = opened.get();
         let mut config = folder.config()?;
         if let Some(data) = &self.data {

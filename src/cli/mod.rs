@@ -25,6 +25,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::device::{Device, DeviceKind, DeviceOptions};
 use crate::error::{Error, Result};
+use crate::kernels::products::MatmulPrecision;
 use crate::train::Devices;
 
 /// Train classifiers with millions of labels on the GPU you already have.
@@ -90,18 +91,18 @@ impl DeviceArgs {
         self.device != "auto"
     }
 
-    fn open(&self) -> Result<Device> {
-        self.open_named(&self.device)
+    fn open(&self, precision: MatmulPrecision) -> Result<Device> {
+        self.open_named(&self.device, precision)
     }
 
     /// Opens the device of the encoder, and that which `classifier` names: none where it is empty or names the same.
     /// `key`: the setting that gave the name, for messages.
-    fn open_both(&self, classifier: &str, key: &str) -> Result<OpenDevices> {
-        let encoder = self.open()?;
+    fn open_both(&self, classifier: &str, key: &str, precision: MatmulPrecision) -> Result<OpenDevices> {
+        let encoder = self.open(precision)?;
         if classifier.is_empty() || classifier.eq_ignore_ascii_case(&self.device) {
             return Ok(OpenDevices { encoder, classifier: None });
         }
-        let second = self.open_named(classifier).map_err(|error| match error {
+        let second = self.open_named(classifier, precision).map_err(|error| match error {
             Error::Device(message) => Error::Device(format!("{key}: {message}")),
             other => other,
         })?;
@@ -109,9 +110,13 @@ impl DeviceArgs {
         Ok(OpenDevices { encoder, classifier: (!same).then_some(second) })
     }
 
-    fn open_named(&self, name: &str) -> Result<Device> {
-        let options =
-            DeviceOptions { checked: self.checked, threads: self.threads, ..DeviceOptions::default() };
+    fn open_named(&self, name: &str, precision: MatmulPrecision) -> Result<Device> {
+        let options = DeviceOptions {
+            checked: self.checked,
+            bf16_products: precision == MatmulPrecision::Medium,
+            threads: self.threads,
+            ..DeviceOptions::default()
+        };
         let device = Device::open(Some(name), options)?;
         if device.kind() == DeviceKind::SoftwareGpu {
             say(

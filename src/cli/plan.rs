@@ -46,7 +46,11 @@ impl PlanArgs {
         if let Some(data) = &self.data {
             config.data.path = data.to_string_lossy().into_owned();
         }
-        let devices = self.device.open_both(&config.classifier.device, "classifier.device")?;
+        let devices = self.device.open_both(
+            &config.classifier.device,
+            "classifier.device",
+            config.train.matmul_precision,
+        )?;
         let source = open::encoder_source(&config)?;
         let (sizes, host) = match self.labels {
             Some(labels) => {

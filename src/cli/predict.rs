@@ -11,6 +11,7 @@ use crate::classifier::Ranker;
 use crate::config::EncoderKind;
 use crate::data::{Batch, Texts};
 use crate::error::{Error, Result};
+use crate::kernels::products::MatmulPrecision;
 use crate::kernels::fan_in_top_k::MAX_K;
 use crate::train::{Devices, FeedSizes, LoadedModel, RunFolder, load_model, micro_batch, no_text_encoder};
 
@@ -61,7 +62,7 @@ impl PredictArgs {
             Box::new(Texts::open(&self.input)?)
         };
         let classifier = self.classifier_device.as_deref().unwrap_or_default();
-        let opened = self.device.open_both(classifier, "--classifier-device")?;
+        let opened = self.device.open_both(classifier, "--classifier-device", MatmulPrecision::High)?;
         let devices = opened.get();
         let batch = self.batch;
         let loaded = load_model(&folder, devices, |config, tokenizer| {

@@ -7,6 +7,7 @@ use super::number_or_name::number_or_name;
 use crate::error::{Error, Result};
 use crate::evaluate::Metrics;
 use crate::kernels::fan_in_dlogits::Loss;
+use crate::kernels::products::MatmulPrecision;
 use crate::kernels::rewire_gradient::MAX_CANDIDATES;
 use crate::kernels::storage::Storage;
 use crate::optimize::{Optimizer, Rule, Schedule};
@@ -226,7 +227,7 @@ sections! {
     /// `[train]`.
     Train {
         epochs: u32, batch_size: usize, accumulate: usize, seed: u64, evaluate_every: u32, evaluate_on: EvaluateOn,
-        checkpoint_every: u64, holdout: f64, select_metric: String, patience: u32, min_delta: f64, clip_norm: f64, deterministic: bool, kernels_off: String,
+        checkpoint_every: u64, holdout: f64, select_metric: String, patience: u32, min_delta: f64, clip_norm: f64, deterministic: bool, matmul_precision: MatmulPrecision, kernels_off: String,
     }
     /// `[evaluate]`.
     Evaluate {

@@ -1,10 +1,12 @@
-//! Dense products on the CPU: tiles of registers over packed panels of b, in plain vector code.
+//! Dense products on the CPU: tiles of registers over packed panels of b, in plain vector code; in bf16 on the processor's
+//! matrix unit (`unit`).
 //!
 //! Every element of a product is a sum over k in ascending order, cut at multiples of `DEPTH`: one chain of
 //! multiply-adds within a cut, and the cuts added in order. Nothing else decides its bits: neither into which tasks the
 //! result is cut, nor the number of threads, nor where in a tile the element lies, nor how the operands are stored.
 
 mod tile;
+mod unit;
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -14,6 +16,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use tile::{Target, Task};
+pub use unit::product_bf16;
 
 /// Terms that are added in one go: a panel of b so deep lies well in the second-level cache.
 const DEPTH: usize = 512;
@@ -49,38 +52,57 @@ pub fn product(
 ) {
     let [m, n, k] = sizes;
     let c = &mut c[..m * n];
-    // As many tasks on every thread.
-    let threads = rayon::current_num_threads();
-    let rounds = m.div_ceil(threads * ROWS).max(1);
-    let rows = m.div_ceil(threads * rounds).next_multiple_of(Shape::of_this_cpu().rows);
+    let rows = rows_of_a_task(m, Shape::of_this_cpu().rows);
     let pack = |packed: &mut [f32], panel: usize, pack: &(dyn Fn(usize, &mut [f32]) + Sync)| {
         packed.par_chunks_mut(panel).enumerate().for_each(|(i, panel)| pack(i, panel));
     };
     over_cuts(sizes, a, b, pack, |columns, depth, packed| {
         let beta = if accumulate || depth.start > 0 { 1.0 } else { 0.0 };
-        let task = |(i, (c, second)): (usize, (&mut [f32], &mut [f32]))| {
-            let (rows_of_c, a) = (c.len() / n, (&a.0[i * rows * a.1[0]..], a.1));
+        let last = depth.end == k;
+        let compute = |first: usize, c: &mut [f32]| {
+            let (rows, a) = (c.len() / n, (&a.0[first * a.1[0]..], a.1));
             let (columns, depth) = (columns.clone(), depth.clone());
-            let last = depth.end == k;
-            let target = Target { c, stride: n, rows: rows_of_c, columns: columns.clone() };
+            let target = Target { c, stride: n, rows, columns };
             Arch::new().dispatch(Task { a, depth, packed, target, alpha: 1.0, beta });
-            if last {
-                for (row, c) in c.chunks_exact_mut(n).enumerate() {
-                    let second = second.get_mut(row * n..).map_or(&mut [][..], |s| match s {
-                        [] => s,
-                        _ => &mut s[columns.clone()],
-                    });
-                    finish(columns.clone(), &mut c[columns.clone()], second);
-                }
-            }
         };
-        let c = c.par_chunks_mut(rows * n);
-        if second.is_empty() {
-            c.map(|c| (c, &mut [][..])).enumerate().for_each(task);
-        } else {
-            c.zip(second[..m * n].par_chunks_mut(rows * n)).enumerate().for_each(task);
-        }
+        over_rows(c, second, [rows, n], compute, last.then_some((columns.clone(), &finish)));
     });
+}
+
+/// Rows of each task's result, a multiple of `tile`: as many tasks on every thread.
+fn rows_of_a_task(m: usize, tile: usize) -> usize {
+    let threads = rayon::current_num_threads();
+    let rounds = m.div_ceil(threads * ROWS).max(1);
+    m.div_ceil(threads * rounds).next_multiple_of(tile)
+}
+
+/// Calls `compute` with the first row and the rows of each task, on the threads of the current pool; then `finish`, if
+/// the columns that come with it are done.
+fn over_rows(
+    c: &mut [f32],
+    second: &mut [f32],
+    [rows, n]: [usize; 2],
+    compute: impl Fn(usize, &mut [f32]) + Sync,
+    finish: Option<(Range<usize>, &(impl Fn(Range<usize>, &mut [f32], &mut [f32]) + Sync))>,
+) {
+    let task = |(i, (c, second)): (usize, (&mut [f32], &mut [f32]))| {
+        compute(i * rows, &mut *c);
+        let Some((columns, finish)) = &finish else { return };
+        for (row, c) in c.chunks_exact_mut(n).enumerate() {
+            let second = second.get_mut(row * n..).map_or(&mut [][..], |s| match s {
+                [] => s,
+                _ => &mut s[columns.clone()],
+            });
+            finish(columns.clone(), &mut c[columns.clone()], second);
+        }
+    };
+    let whole = c.len();
+    let c = c.par_chunks_mut(rows * n);
+    if second.is_empty() {
+        c.map(|c| (c, &mut [][..])).enumerate().for_each(task);
+    } else {
+        c.zip(second[..whole].par_chunks_mut(rows * n)).enumerate().for_each(task);
+    }
 }
 
 /// `c` [m, n] = alpha · a · b + beta · c on the calling thread alone, for callers that cut their own tasks; the rows of

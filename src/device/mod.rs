@@ -44,13 +44,16 @@ pub struct DeviceOptions {
     /// CPU: run the one-pass twin of fused groups. Without, each member's own twin runs. CUDA: let matrix
     /// units take the groups of labels that they can.
     pub fused: bool,
+    /// CPU: let matrix units, where the processor has them (AMX, on Linux), compute products of matrices whose numbers are
+    /// rounded to bf16 first, and add them up in f32.
+    pub bf16_products: bool,
     /// CPU: number of threads; 0 takes what the machine offers. Results do not depend on it.
     pub threads: usize,
 }
 
 impl Default for DeviceOptions {
     fn default() -> Self {
-        Self { checked: false, immediates: true, cooperative: true, fused: true, threads: 0 }
+        Self { checked: false, immediates: true, cooperative: true, fused: true, bf16_products: false, threads: 0 }
     }
 }
 
@@ -127,7 +130,8 @@ impl Device {
     /// [`crate::Error::Device`] when its threads cannot be started.
     pub fn cpu(options: DeviceOptions) -> Result<Self> {
         let engine = cpu::CpuEngine::new(options)?;
-        let name = format!("CPU ({} threads, {})", engine.threads(), cpu::instruction_set());
+        let products = if engine.bf16_products() { ", bf16 products on AMX" } else { "" };
+        let name = format!("CPU ({} threads, {}{products})", engine.threads(), cpu::instruction_set());
         Ok(Self::of(Engine::Cpu(engine), name, DeviceKind::Cpu))
     }
 

@@ -238,6 +238,7 @@ pub struct TwinCall<'a> {
     pub(super) slots: Vec<TwinSlot<'a>>,
     pub(super) params: &'a [u32],
     pub(super) constants: &'a [(&'static str, u32)],
+    pub(super) bf16_products: bool,
 }
 
 pub(super) enum TwinSlot<'a> {
@@ -264,6 +265,12 @@ impl<'a> TwinCall<'a> {
     pub fn constant(&self, name: &str) -> u32 {
         let found = self.constants.iter().find(|(key, _)| *key == name);
         found.unwrap_or_else(|| panic!("the launch gives no constant {name}")).1
+    }
+
+    /// Whether products of matrices are to be computed in bf16, on the matrix unit that this processor then has.
+    #[must_use]
+    pub fn bf16_products(&self) -> bool {
+        self.bf16_products
     }
 
     /// Read binding `i` as values of type `T`.

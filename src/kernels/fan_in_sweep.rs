@@ -130,7 +130,7 @@ struct Part<'a> {
 
 fn twin(call: &mut TwinCall<'_>) {
     let p: Params = call.params();
-    let rule = Rule::from_constant(p.rule);
+    let (rule, bf16) = (Rule::from_constant(p.rule), call.bf16_products());
     let (x, indices) = (call.read::<f32>(0), call.read::<u32>(1));
     let positives = &call.read::<[u32; 2]>(2)[..p.positives as usize];
     let (rows, weight_words, moment_words) =
@@ -180,7 +180,7 @@ fn twin(call: &mut TwinCall<'_>) {
             if p.group == 1 {
                 pulp::Arch::new().dispatch(part)
             } else {
-                pulp::Arch::new().dispatch(Groups(part))
+                pulp::Arch::new().dispatch(Groups(part, bf16))
             }
         })
         .collect();
@@ -255,8 +255,8 @@ impl WithSimd for Part<'_> {
     }
 }
 
-/// A part whose labels share rows of indices.
-struct Groups<'a>(Part<'a>);
+/// A part whose labels share rows of indices, and whether their products may be those in bf16.
+struct Groups<'a>(Part<'a>, bool);
 
 impl WithSimd for Groups<'_> {
     /// Sum of the losses of the part's labels.
@@ -264,11 +264,11 @@ impl WithSimd for Groups<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> f64 {
-        let Self(part) = self;
+        let Self(part, bf16) = self;
         let p = part.p;
         let (fan_in, columns, group) = (p.fan_in as usize, p.columns as usize, p.group as usize);
         let (storage, weight_words) = (Storage::from_constant(p.weights), p.weight_words as usize);
-        let mut tile = GroupLogits::new(part.x, fan_in, columns, group);
+        let mut tile = GroupLogits::new(part.x, fan_in, columns, group, bf16);
         let mut gradients = GroupGradients::new::<S>(&tile, group);
         let mut opened = vec![0.0_f32; group * fan_in];
         let mut scratch = RowScratch::new(fan_in);

@@ -184,7 +184,7 @@ impl WithSimd for Groups<'_> {
         let (fan_in, columns, group) = (p.fan_in as usize, p.columns as usize, p.group as usize);
         let filter = [segment.filter_offsets, segment.filter_labels];
         let mut lists = BestLists::new(k, p.batch as usize, columns, filter, segment.scores, segment.labels);
-        let mut tile = GroupLogits::new(segment.x, fan_in, columns, group);
+        let mut tile = GroupLogits::new(segment.x, fan_in, columns, group, false);
         let mut opened = vec![0.0_f32; group * fan_in];
         let mut indices = IndexReader::new(segment.stored);
         let words = p.weight_words as usize;

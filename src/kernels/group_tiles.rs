@@ -1,5 +1,5 @@
 //! Labels that share a row of indices, on the CPU: what they look at is gathered once, and the rest is small dense
-//! products, on vectors or on the processor's matrix unit. The group's part of the twins `fan_in_sweep` and
+//! products, in vectors or in bf16 on the matrix unit (`group_unit`). The group's part of the twins `fan_in_sweep` and
 //! `fan_in_top_k`.
 
 use pulp::Simd;
@@ -58,9 +58,10 @@ pub(super) struct GroupLogits<'a> {
 }
 
 impl<'a> GroupLogits<'a> {
-    /// Room for groups of up to `group` labels that look at features of `x` [D, columns].
-    pub(super) fn new(x: &'a [f32], fan_in: usize, columns: usize, group: usize) -> Self {
-        let unit = GroupUnit::new(x, columns, fan_in, group);
+    /// Room for groups of up to `group` labels that look at features of `x` [D, columns]; with `bf16` the products may be
+    /// those of the matrix unit.
+    pub(super) fn new(x: &'a [f32], fan_in: usize, columns: usize, group: usize, bf16: bool) -> Self {
+        let unit = if bf16 { GroupUnit::new(x, columns, fan_in, group) } else { None };
         let [tile, gathered, side] =
             if unit.is_some() { [0, 0, SIDE] } else { [columns.min(TILE_COLUMNS), fan_in, 1] };
         let (stride, rows) = (columns.next_multiple_of(side), group.next_multiple_of(side));

@@ -1,14 +1,13 @@
-//! The products of `group_tiles` on the processor's matrix unit, see `device::amx`.
+//! The products of `group_tiles` in bf16, on the processor's matrix unit: see `device::amx`.
 
-use std::slice;
+use bytemuck::Zeroable;
 
 use crate::device::amx::{Row, SIDE, Slab, Unit, slabs};
 
-/// From so many labels on the unit is faster than vectors.
+/// From so many labels on the unit is faster than vectors: of smaller groups most of its work would be on zeros.
 const MIN_GROUP: usize = 16;
 
-/// The unit and a group's operands. Those of three bf16 are larger than what they come from: they are made where they are
-/// used, so that they are still in the nearest cache.
+/// The unit and the operands of a group's three products.
 pub(super) struct GroupUnit {
     unit: Unit,
     /// Slabs along the features of a group, along the samples and along the labels.
@@ -19,10 +18,12 @@ pub(super) struct GroupUnit {
     rows: Vec<Row>,
     /// Those of the group as the left operand, [depth, across].
     x: Vec<Slab>,
-    /// The weights as the left operand, [depth, high].
+    /// The same as the right one, [across, depth].
+    x_right: Vec<Slab>,
+    /// The weights as the left operand, [high, depth].
     weights: Vec<Slab>,
-    /// The same of 32 slots transposed, \[high\].
-    turned: Vec<Slab>,
+    /// The same transposed, [depth, high].
+    weights_turned: Vec<Slab>,
     /// Gradients of the logits as the right operand, [across, high].
     dz: Vec<Slab>,
     /// The same transposed, [high, across].
@@ -30,8 +31,8 @@ pub(super) struct GroupUnit {
 }
 
 impl GroupUnit {
-    /// For groups of up to `group` labels that look at `fan_in` of the features `x` [D, columns]; none where there is no
-    /// unit, or where groups are so small that most of its work would be on zeros.
+    /// For groups of up to `group` labels that look at `fan_in` of the features `x` [D, columns]; none where groups are too
+    /// small for it, or there is no unit.
     pub(super) fn new(x: &[f32], columns: usize, fan_in: usize, group: usize) -> Option<Self> {
         if group < MIN_GROUP {
             return None;
@@ -46,9 +47,10 @@ impl GroupUnit {
             high,
             rows,
             x: slabs(depth * across),
-            weights: slabs(depth * high),
-            turned: slabs(high),
-            dz: slabs(across * high),
+            x_right: slabs(depth * across),
+            weights: slabs(high * depth),
+            weights_turned: slabs(high * depth),
+            dz: slabs(high * across),
             dz_turned: slabs(high * across),
         })
     }
@@ -57,22 +59,23 @@ impl GroupUnit {
     /// in `indices`.
     pub(super) fn logits(&mut self, indices: &[u16], weights: &[f32], z: &mut [f32]) {
         let (unit, fan_in, stride) = (&self.unit, indices.len(), self.across * SIDE);
-        let mut x_right = slab();
-        for (s, indices) in indices.chunks(SIDE).enumerate() {
-            let slots = s * SIDE..s * SIDE + indices.len();
-            let left = &mut self.weights[s * self.high..][..self.high];
-            for (g, left) in left.iter_mut().enumerate() {
-                let row = |r: usize| weights.get((g * SIDE + r) * fan_in..)?.get(slots.clone());
-                unit.read_rows(left, row);
-            }
-            for (j, x) in self.x[s * self.across..][..self.across].iter_mut().enumerate() {
+        for (s, (x, indices)) in self.x.chunks_exact_mut(self.across).zip(indices.chunks(SIDE)).enumerate() {
+            for (j, x) in x.iter_mut().enumerate() {
                 let row = |index: &u16| &self.rows[usize::from(*index) * self.across + j];
                 unit.place_rows(x, indices.iter().map(row));
-                unit.pair(x, &mut x_right);
-                for (g, left) in left.chunks_exact(1).enumerate() {
-                    let z = &mut z[g * SIDE * stride + j * SIDE..];
-                    unit.product(left, slice::from_ref(&x_right), z, stride, true);
-                }
+                unit.pair(x, &mut self.x_right[j * self.depth + s]);
+            }
+        }
+        for (g, row) in self.weights.chunks_exact_mut(self.depth).enumerate() {
+            for (s, slab) in row.iter_mut().enumerate() {
+                let slots = s * SIDE..fan_in.min((s + 1) * SIDE);
+                let row = |r: usize| weights.get((g * SIDE + r) * fan_in..)?.get(slots.clone());
+                unit.read_rows(slab, row);
+            }
+        }
+        for (g, weights) in self.weights.chunks_exact(self.depth).enumerate() {
+            for (j, x) in self.x_right.chunks_exact(self.depth).enumerate() {
+                unit.product(weights, x, &mut z[g * SIDE * stride + j * SIDE..], stride, true);
             }
         }
     }
@@ -87,38 +90,33 @@ impl GroupUnit {
         gradients: &mut [f32],
         dx: &mut [f32],
     ) {
-        let unit = &self.unit;
-        let (mut left, mut right) = (slab(), slab());
-        let stride = self.across * SIDE;
+        let (unit, stride) = (&self.unit, self.across * SIDE);
+        let mut between = Slab::zeroed();
         for g in 0..self.high {
             for j in 0..self.across {
-                let end = columns.min((j + 1) * SIDE);
-                unit.read_rows(&mut left, |r| z.get((g * SIDE + r) * stride..)?.get(j * SIDE..end));
-                unit.pair(&left, &mut self.dz[j * self.high + g]);
-                unit.turn(&left, &mut self.dz_turned[g * self.across + j]);
+                let samples = j * SIDE..columns.min((j + 1) * SIDE);
+                unit.read_rows(&mut between, |r| z.get((g * SIDE + r) * stride..)?.get(samples.clone()));
+                unit.pair(&between, &mut self.dz[j * self.high + g]);
+                unit.turn(&between, &mut self.dz_turned[g * self.across + j]);
+            }
+            for s in 0..self.depth {
+                unit.pair(&self.weights[g * self.depth + s], &mut between);
+                unit.turn(&between, &mut self.weights_turned[s * self.high + g]);
             }
         }
-        let mut c = [0.0; SIDE * SIDE];
-        let stride = self.depth * SIDE;
+        let (mut c, stride) = ([0.0; SIDE * SIDE], self.depth * SIDE);
         for (s, indices) in indices.chunks(SIDE).enumerate() {
             let x = &self.x[s * self.across..][..self.across];
             for (g, dz) in self.dz_turned.chunks_exact(self.across).enumerate() {
                 unit.product(x, dz, &mut c, SIDE, false);
                 unit.turn_numbers(&c, &mut gradients[g * SIDE * stride + s * SIDE..], stride);
             }
-            for (weights, turned) in self.weights[s * self.high..].iter().zip(&mut self.turned) {
-                unit.pair(weights, &mut right);
-                unit.turn(&right, turned);
-            }
+            let weights = &self.weights_turned[s * self.high..][..self.high];
             for (j, dz) in self.dz.chunks_exact(self.high).enumerate() {
-                unit.product(&self.turned, dz, &mut c, SIDE, false);
+                unit.product(weights, dz, &mut c, SIDE, false);
                 let starts = indices.iter().map(|index| usize::from(*index) * columns + j * SIDE);
                 unit.add_rows(&c, dx, starts, SIDE.min(columns - j * SIDE));
             }
         }
     }
-}
-
-fn slab() -> Slab {
-    bytemuck::Zeroable::zeroed()
 }

@@ -1,5 +1,7 @@
 //! Product of two matrices without workgroup memory, and what all products share: see `shaders/matmul.wgsl`,
-//! `shaders/matmul_activated.wgsl` and `shaders/shared/product*.wgsl`. On the CPU the product of `device::dense`.
+//! `shaders/matmul_activated.wgsl` and `shaders/shared/product*.wgsl`. On the CPU the products of `device::dense`.
+
+use std::ops::Range;
 
 use super::activation::{Activation, activate};
 use super::products::{Epilogue, Product};
@@ -152,33 +154,43 @@ pub(super) fn twin(call: &mut TwinCall<'_>) {
     let (sizes, a, b) = operands(call);
     let (bias, c) = (call.read::<f32>(2), call.write::<f32>(3));
     let epilogue = call.constant("EPILOGUE");
-    dense::product(sizes, a, b, c, epilogue == 2, &mut [], |columns, c, _| {
+    let finish = |columns: Range<usize>, c: &mut [f32], _: &mut [f32]| {
         if epilogue == 1 {
             vectorised(
                 #[inline(always)]
                 || c.iter_mut().zip(&bias[columns]).for_each(|(c, bias)| *c += bias),
             );
         }
-    });
+    };
+    if call.bf16_products() {
+        dense::product_bf16(sizes, a, b, c, epilogue == 2, &mut [], finish);
+    } else {
+        dense::product(sizes, a, b, c, epilogue == 2, &mut [], finish);
+    }
 }
 
 pub(super) fn activated_twin(call: &mut TwinCall<'_>) {
     let (sizes, a, b) = operands(call);
     let (bias, c, activated) = (call.read::<f32>(2), call.write::<f32>(3), call.write::<f32>(4));
     let activation = Activation::from_constant(call.constant("ACTIVATION"));
-    dense::product(sizes, a, b, c, false, activated, |columns, c, activated| {
+    let finish = |columns: Range<usize>, c: &mut [f32], activated: &mut [f32]| {
         let bias = &bias[columns];
         // One loop for each activation: a choice inside it would keep it from being vectorised.
         match activation {
-            Activation::Gelu => finish(Activation::Gelu, bias, c, activated),
-            Activation::GeluTanh => finish(Activation::GeluTanh, bias, c, activated),
-            Activation::Relu => finish(Activation::Relu, bias, c, activated),
+            Activation::Gelu => activate_row(Activation::Gelu, bias, c, activated),
+            Activation::GeluTanh => activate_row(Activation::GeluTanh, bias, c, activated),
+            Activation::Relu => activate_row(Activation::Relu, bias, c, activated),
         }
-    });
+    };
+    if call.bf16_products() {
+        dense::product_bf16(sizes, a, b, c, false, activated, finish);
+    } else {
+        dense::product(sizes, a, b, c, false, activated, finish);
+    }
 }
 
 #[inline(always)]
-fn finish(activation: Activation, bias: &[f32], c: &mut [f32], activated: &mut [f32]) {
+fn activate_row(activation: Activation, bias: &[f32], c: &mut [f32], activated: &mut [f32]) {
     vectorised(
         #[inline(always)]
         || {

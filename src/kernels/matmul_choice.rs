@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::matmul::Layout;
-use super::products::{Epilogue, Operand, Product, Products, Tier};
+use super::products::{Epilogue, MatmulPrecision, Operand, Product, Products, Tier};
 use super::{ALL, matmul_tiled};
 use crate::device::{Device, DeviceKind, Recording, dense, shader};
 use crate::error::{Error, Result};
@@ -15,6 +15,8 @@ use crate::random::{Purpose, unit, words};
 /// How products are chosen.
 #[derive(Clone, Debug, Default)]
 pub struct ProductOptions {
+    /// What precision they keep at least.
+    pub precision: MatmulPrecision,
     /// Names of tiers that are not to be used.
     pub off: Vec<String>,
     /// Take a tier by the kind of the device instead of by the clock: the same bits on every start.
@@ -54,7 +56,10 @@ pub(super) fn tiers(device: &Device, options: &ProductOptions) -> Result<[Tier; 
     if !measured || device.only_plans() || !device.has_tiled_products() {
         return Ok([Tier::Floor; 3]);
     }
-    let wanted = |name: &&str| !options.off.iter().any(|off| off == name);
+    let wanted = |name: &&str| {
+        let exact = options.precision != MatmulPrecision::Highest || *name != "cooperative";
+        exact && !options.off.iter().any(|off| off == name)
+    };
     let named = |name| Tier::named(device, name);
     let candidates: Vec<Tier> = Tier::NAMES.into_iter().filter(wanted).filter_map(named).collect();
     if options.deterministic {

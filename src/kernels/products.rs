@@ -18,6 +18,20 @@ use crate::error::{Error, Result};
 
 pub use matmul_choice::ProductOptions;
 
+/// How much of their operands' precision products of matrices may give up for speed, as in PyTorch's
+/// `set_float32_matmul_precision`. Sums are in f32 always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MatmulPrecision {
+    /// Nothing: all 24 bits of an f32.
+    Highest,
+    /// Down to 11 bits, where a GPU has matrix units for f16; none on the CPU.
+    #[default]
+    High,
+    /// Down to 8 bits: also bf16, where the CPU has matrix units for it.
+    Medium,
+}
+
 /// What becomes of a product.
 #[derive(Clone, Copy, Debug)]
 pub enum Epilogue<'a> {

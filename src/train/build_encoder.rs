@@ -20,6 +20,7 @@ pub fn micro_batch(config: &Config) -> usize {
 pub(super) fn product_options(config: &Config) -> ProductOptions {
     let names = config.train.kernels_off.split(',').map(str::trim).filter(|name| !name.is_empty());
     ProductOptions {
+        precision: config.train.matmul_precision,
         off: names.map(str::to_owned).collect(),
         deterministic: config.train.deterministic,
         cache: Some(config.cache_folder()),

@@ -3,15 +3,15 @@
 /// Rows and columns of a slab.
 pub(crate) const SIDE: usize = 32;
 
-/// bf16 in a number.
-pub(super) const PARTS: usize = 3;
-
 /// What a tile of the unit holds: 16 rows of 16 words, each of two bf16.
+pub(super) type Tile = [Row; 16];
+
+/// 32 bf16, in a row of a tile.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-pub(super) struct Tile(pub(super) [[u32; 16]; 16]);
+pub(crate) struct Row(pub(super) [u32; 16]);
 
-/// 32 × 32 numbers in three bf16 each, the leading ones first, in two halves of 16 rows or columns.
+/// 32 × 32 bf16 in two tiles, its halves.
 ///
 /// A number of a left operand [M, K] lies in the half of its row, there in the row of its row; two neighbours in K share a
 /// word, the first in its lower bits. One of a right operand [K, N] lies in the half of its column; there two neighbours
@@ -19,14 +19,9 @@ pub(super) struct Tile(pub(super) [[u32; 16]; 16]);
 /// matrix as the other operand.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-pub(crate) struct Slab(pub(super) [[Tile; PARTS]; 2]);
+pub(crate) struct Slab(pub(super) [Tile; 2]);
 
-/// 32 numbers as they lie in a row of a left operand: a row of each of their three parts.
-#[repr(C, align(64))]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-pub(crate) struct Row(pub(super) [[u32; 16]; PARTS]);
-
-/// Room for `count` slabs of zeros.
+/// Room for `count` slabs, of zeros.
 pub(crate) fn slabs(count: usize) -> Vec<Slab> {
     vec![bytemuck::Zeroable::zeroed(); count]
 }

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-use super::slab::{PARTS, SIDE, Slab, Tile};
+use super::slab::{Row, SIDE, Slab, Tile};
 
 /// The unit, ready on this thread; [`Unit::of_this_cpu`] is the only way to one, so that whoever holds it runs on a
 /// processor with AMX and AVX-512.
@@ -38,11 +38,10 @@ thread_local! {
 }
 
 impl Unit {
-    /// The unit, if there is one and neither the system nor `REGROW_AMX=off` keeps us from it.
+    /// The unit, if there is one and the system permits its use.
     pub(crate) fn of_this_cpu() -> Option<Self> {
         static USABLE: OnceLock<bool> = OnceLock::new();
-        let wanted = || std::env::var_os("REGROW_AMX").is_none_or(|value| value != "off");
-        if !*USABLE.get_or_init(|| wanted() && has_instructions() && is_permitted()) {
+        if !*USABLE.get_or_init(|| has_instructions() && is_permitted()) {
             return None;
         }
         if HELD.replace(HELD.get() + 1) == 0 {
@@ -69,14 +68,6 @@ impl Unit {
         assert!(a.len() == b.len(), "{} slabs against {}", a.len(), b.len());
         assert!(stride >= SIDE && c.len() >= (SIDE - 1) * stride + SIDE, "c holds 32 rows of 32");
         // tmm0 to 3: c, upper and lower left, upper and lower right of its tiles; 4 and 5: a; 6 and 7: b.
-        macro_rules! multiply {
-            () => {
-                "tdpbf16ps tmm0, tmm4, tmm6
-                 tdpbf16ps tmm1, tmm5, tmm6
-                 tdpbf16ps tmm2, tmm4, tmm7
-                 tdpbf16ps tmm3, tmm5, tmm7"
-            };
-        }
         #[expect(unsafe_code, reason = "the unit is ready, and reads and writes stay within what was asserted")]
         unsafe {
             asm!(
@@ -96,29 +87,16 @@ impl Unit {
                 "test {depth}, {depth}",
                 "jz 5f",
                 "4:",
-                // The small products first.
-                "tileloadd tmm4, [{a} + {row} + 2*{tile}]",
-                "tileloadd tmm5, [{a} + {row} + 5*{tile}]",
-                "tileloadd tmm6, [{b} + {row}]",
-                "tileloadd tmm7, [{b} + {row} + 3*{tile}]",
-                multiply!(),
-                "tileloadd tmm4, [{a} + {row} + {tile}]",
-                "tileloadd tmm5, [{a} + {row} + 4*{tile}]",
-                multiply!(),
-                "tileloadd tmm6, [{b} + {row} + {tile}]",
-                "tileloadd tmm7, [{b} + {row} + 4*{tile}]",
-                multiply!(),
                 "tileloadd tmm4, [{a} + {row}]",
-                "tileloadd tmm5, [{a} + {row} + 3*{tile}]",
-                multiply!(),
-                "tileloadd tmm6, [{b} + {row} + 2*{tile}]",
-                "tileloadd tmm7, [{b} + {row} + 5*{tile}]",
-                multiply!(),
                 "tileloadd tmm6, [{b} + {row}]",
-                "tileloadd tmm7, [{b} + {row} + 3*{tile}]",
-                multiply!(),
-                "add {a}, {slab}",
-                "add {b}, {slab}",
+                "tileloadd tmm5, [{a} + {row} + {tile}]",
+                "tileloadd tmm7, [{b} + {row} + {tile}]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm5, tmm6",
+                "tdpbf16ps tmm2, tmm4, tmm7",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "add {a}, 2*{tile}",
+                "add {b}, 2*{tile}",
                 "dec {depth}",
                 "jnz 4b",
                 "5:",
@@ -132,10 +110,9 @@ impl Unit {
                 stride = in(reg) 4 * stride,
                 a = inout(reg) a.as_ptr() => _,
                 b = inout(reg) b.as_ptr() => _,
-                row = in(reg) 64_u64,
+                row = in(reg) size_of::<Row>(),
                 depth = inout(reg) a.len() => _,
                 tile = const size_of::<Tile>(),
-                slab = const size_of::<Slab>(),
                 out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                 out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack),
@@ -144,8 +121,8 @@ impl Unit {
     }
 }
 
-// The displacements in the product.
-const _: () = assert!(PARTS == 3 && size_of::<Slab>() == 6 * size_of::<Tile>());
+// The steps in the product.
+const _: () = assert!(size_of::<Row>() == 64 && size_of::<Slab>() == 2 * size_of::<Tile>());
 
 impl Drop for Unit {
     fn drop(&mut self) {
@@ -163,13 +140,13 @@ impl Drop for Unit {
     }
 }
 
-/// Whether the processor has tiles, their product of bf16, and the AVX-512 that reorders operands.
+/// Whether the processor has tiles, their product of bf16, and the AVX-512 that prepares operands.
 fn has_instructions() -> bool {
     const TILES: u32 = 1 << 24;
     const BF16: u32 = 1 << 22;
     let vectors = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl");
+        && is_x86_feature_detected!("avx512bf16");
     let features = std::arch::x86_64::__cpuid_count(7, 0).edx;
     vectors && features & (TILES | BF16) == TILES | BF16
 }

@@ -2,6 +2,7 @@
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::amx::Unit;
 use super::recording::{Access, Command, Launch, ReadSlot, TwinCall, TwinSlot};
 use super::{Buffer, DeviceOptions, Recording, Slice, Storage, foreign};
 use crate::error::{Error, Result};
@@ -48,6 +49,7 @@ impl std::ops::DerefMut for Aligned {
 pub(super) struct CpuEngine {
     pool: rayon::ThreadPool,
     fused: bool,
+    bf16_products: bool,
 }
 
 pub(super) fn allocate(label: &str, bytes: u64) -> Result<Words> {
@@ -106,7 +108,8 @@ impl CpuEngine {
             .thread_name(|i| format!("twin-{i}"))
             .build()
             .map_err(|error| Error::Device(format!("threads could not be started: {error}")))?;
-        Ok(Self { pool, fused: options.fused })
+        let bf16_products = options.bf16_products && Unit::of_this_cpu().is_some();
+        Ok(Self { pool, fused: options.fused, bf16_products })
     }
 
     pub(super) fn threads(&self) -> usize {
@@ -117,18 +120,23 @@ impl CpuEngine {
         self.fused
     }
 
+    /// Whether matrix units compute products in bf16.
+    pub(super) fn bf16_products(&self) -> bool {
+        self.bf16_products
+    }
+
     pub(super) fn run(&self, recording: Recording) -> Result<()> {
         self.pool.install(|| recording.commands.into_iter().try_for_each(|command| self.run_command(command)))
     }
 
     fn run_command(&self, command: Command) -> Result<()> {
         match command {
-            Command::Launch(launch) => run_launch(&launch),
+            Command::Launch(launch) => self.run_launch(&launch),
             Command::Fused { fused, bindings, params, members } => {
                 if self.fused {
-                    call(fused.name, fused.twin, fused.bindings, &bindings, &params, &[])
+                    self.call(fused.name, fused.twin, fused.bindings, &bindings, &params, &[])
                 } else {
-                    members.iter().try_for_each(run_launch)
+                    members.iter().try_for_each(|launch| self.run_launch(launch))
                 }
             }
             Command::Upload { target, data } => write(words(&target.buffer)?, target.offset, &data),
@@ -145,11 +153,43 @@ impl CpuEngine {
             }
         }
     }
-}
 
-fn run_launch(launch: &Launch) -> Result<()> {
-    let kernel = launch.kernel;
-    call(kernel.name, kernel.twin, kernel.bindings, &launch.bindings, &launch.params, &launch.constants)
+    fn run_launch(&self, launch: &Launch) -> Result<()> {
+        let kernel = launch.kernel;
+        self.call(kernel.name, kernel.twin, kernel.bindings, &launch.bindings, &launch.params, &launch.constants)
+    }
+
+    fn call(
+        &self,
+        name: &str,
+        twin: fn(&mut TwinCall<'_>),
+        access: &[Access],
+        bindings: &[Slice],
+        params: &[u32],
+        constants: &[(&'static str, u32)],
+    ) -> Result<()> {
+        let conflict = |slice: &Slice| {
+            Error::Device(format!("kernel {name} is given `{}` to write and once more", slice.buffer.label()))
+        };
+        let mut guards = Vec::with_capacity(bindings.len());
+        for (slice, access) in bindings.iter().zip(access) {
+            let words = words(&slice.buffer)?;
+            guards.push(match access {
+                Access::Read => Guard::Read(words.try_read().map_err(|_| conflict(slice))?),
+                Access::Write => Guard::Write(words.try_write().map_err(|_| conflict(slice))?),
+            });
+        }
+        let slots = guards
+            .iter_mut()
+            .zip(bindings)
+            .map(|(guard, slice)| match guard {
+                Guard::Read(words) => TwinSlot::Read(&words[word_range(slice)]),
+                Guard::Write(words) => TwinSlot::Write(&mut words[word_range(slice)]),
+            })
+            .collect();
+        twin(&mut TwinCall { slots, params, constants, bf16_products: self.bf16_products });
+        Ok(())
+    }
 }
 
 fn words(buffer: &Buffer) -> Result<&Words> {
@@ -162,35 +202,4 @@ fn words(buffer: &Buffer) -> Result<&Words> {
 fn word_range(slice: &Slice) -> std::ops::Range<usize> {
     let start = (slice.offset / 4) as usize;
     start..start + (slice.bytes / 4) as usize
-}
-
-fn call(
-    name: &str,
-    twin: fn(&mut TwinCall<'_>),
-    access: &[Access],
-    bindings: &[Slice],
-    params: &[u32],
-    constants: &[(&'static str, u32)],
-) -> Result<()> {
-    let conflict = |slice: &Slice| {
-        Error::Device(format!("kernel {name} is given `{}` to write and once more", slice.buffer.label()))
-    };
-    let mut guards = Vec::with_capacity(bindings.len());
-    for (slice, access) in bindings.iter().zip(access) {
-        let words = words(&slice.buffer)?;
-        guards.push(match access {
-            Access::Read => Guard::Read(words.try_read().map_err(|_| conflict(slice))?),
-            Access::Write => Guard::Write(words.try_write().map_err(|_| conflict(slice))?),
-        });
-    }
-    let slots = guards
-        .iter_mut()
-        .zip(bindings)
-        .map(|(guard, slice)| match guard {
-            Guard::Read(words) => TwinSlot::Read(&words[word_range(slice)]),
-            Guard::Write(words) => TwinSlot::Write(&mut words[word_range(slice)]),
-        })
-        .collect();
-    twin(&mut TwinCall { slots, params, constants });
-    Ok(())
 }
