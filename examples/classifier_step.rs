@@ -1,7 +1,7 @@
 //! Times the training step of the fixed fan-in layer alone: logits of all labels, loss, gradient of the features,
 //! SGD update of weights and biases.
 //!
-//!     cargo run --release --example classifier_step -- [LABELS [FAN_IN [FEATURES [BATCH [DEVICE [GROUP]]]]]]
+//!     cargo run --release --example classifier_step -- [LABELS [FAN_IN [FEATURES [BATCH [DEVICE [GROUP [bf16]]]]]]]
 
 use std::time::Instant;
 
@@ -15,7 +15,9 @@ fn main() -> regrow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let size = |i: usize, default: usize| arguments.get(i).and_then(|a| a.parse().ok()).unwrap_or(default);
     let (labels, fan_in, features, batch) = (size(0, 131_072), size(1, 32), size(2, 768), size(3, 64));
-    let device = Device::open(arguments.get(4).map(String::as_str), DeviceOptions::default())?;
+    let bf16_products = arguments.get(6).is_some_and(|argument| argument == "bf16");
+    let options = DeviceOptions { bf16_products, ..DeviceOptions::default() };
+    let device = Device::open(arguments.get(4).map(String::as_str), options)?;
     let layer = FanIn::new(
         &device,
         FanInOptions {

@@ -114,6 +114,18 @@ fn engines_and_threads_agree_on_groups() {
     }
 }
 
+/// In bf16 where the processor has matrix units for it, with groups and an encoder's layer large enough for them.
+#[test]
+fn a_run_of_medium_precision_learns_the_same_on_any_number_of_threads() {
+    let place = with_data();
+    let medium = ["--fresh", "--set", "train.matmul_precision=medium", "--set", "classifier.group=16"];
+    train(&place, "cpu", "cpu", "frequency", &medium);
+    train(&place, "cpu", "threads", "frequency", &[&medium[..], &["--threads", "3"]].concat());
+    assert_same(&place.trained("cpu"), &place.trained("threads"));
+    let reached = precision(&place, "cpu", "cpu");
+    assert!(reached > 45.0, "P@1 {reached}");
+}
+
 /// A sound file whose order names a label twice.
 #[test]
 fn an_order_that_is_none_is_refused() {

@@ -47,10 +47,10 @@ impl DryRunArgs {
         };
         let plan = || {
             let devices = device.open_both(
-            &config.classifier.device,
-            "classifier.device",
-            config.train.matmul_precision,
-        )?;
+                &config.classifier.device,
+                "classifier.device",
+                config.train.matmul_precision,
+            )?;
             Plan::new(devices.get(), config, sizes)
         };
         let plan = device.named().then(plan).transpose()?;

@@ -10,8 +10,8 @@ use crate::config::Config;
 use crate::data::{FEATURES, Texts};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::kernels::products::MatmulPrecision;
 use crate::files::{Dtype, TensorSpec, write_tensors};
+use crate::kernels::products::MatmulPrecision;
 use crate::train::{RunFolder, TextEncoder};
 
 /// Tokens of a text that a pretrained model sees at most, unless --max-tokens says otherwise.

@@ -10,8 +10,8 @@ use super::{DeviceArgs, SplitArg, check_target, open, per_label, print, progress
 use crate::config::EncoderKind;
 use crate::data::SplitName;
 use crate::error::{Error, Result};
-use crate::kernels::products::MatmulPrecision;
 use crate::evaluate::Filter;
+use crate::kernels::products::MatmulPrecision;
 use crate::train::{FeedSizes, RunFolder, judge, load_model, micro_batch, propensities};
 
 /// Measure a trained model on a split of a data set: precision, nDCG, recall and their propensity-scored forms, averages

@@ -11,8 +11,8 @@ use crate::classifier::Ranker;
 use crate::config::EncoderKind;
 use crate::data::{Batch, Texts};
 use crate::error::{Error, Result};
-use crate::kernels::products::MatmulPrecision;
 use crate::kernels::fan_in_top_k::MAX_K;
+use crate::kernels::products::MatmulPrecision;
 use crate::train::{Devices, FeedSizes, LoadedModel, RunFolder, load_model, micro_batch, no_text_encoder};
 
 /// Rank the labels of texts.

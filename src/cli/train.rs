@@ -85,11 +85,8 @@ pub(super) fn run_training(
     device: &DeviceArgs,
 ) -> Result<Finished> {
     // What is wrong with the device, the data or the weights must not cost the folder's run.
-    let opened = device.open_both(
-            &config.classifier.device,
-            "classifier.device",
-            config.train.matmul_precision,
-        )?;
+    let opened =
+        device.open_both(&config.classifier.device, "classifier.device", config.train.matmul_precision)?;
     let devices = opened.get();
     let source = open::encoder_source(config)?;
     let dataset = open::training_data(config, &source)?;

@@ -53,7 +53,14 @@ pub struct DeviceOptions {
 
 impl Default for DeviceOptions {
     fn default() -> Self {
-        Self { checked: false, immediates: true, cooperative: true, fused: true, bf16_products: false, threads: 0 }
+        Self {
+            checked: false,
+            immediates: true,
+            cooperative: true,
+            fused: true,
+            bf16_products: false,
+            threads: 0,
+        }
     }
 }
 

@@ -39,13 +39,12 @@ impl GroupUnit {
         }
         let unit = Unit::of_this_cpu()?;
         let [depth, across, high] = [fan_in, columns, group].map(|side| side.div_ceil(SIDE));
-        let rows = x.chunks_exact(columns).flat_map(|row| row.chunks(SIDE)).map(|row| unit.read(row)).collect();
         Some(Self {
-            unit,
             depth,
             across,
             high,
-            rows,
+            rows: unit.read_all(x, columns),
+            unit,
             x: slabs(depth * across),
             x_right: slabs(depth * across),
             weights: slabs(high * depth),
@@ -116,6 +115,97 @@ impl GroupUnit {
                 unit.product(weights, dz, &mut c, SIDE, false);
                 let starts = indices.iter().map(|index| usize::from(*index) * columns + j * SIDE);
                 unit.add_rows(&c, dx, starts, SIDE.min(columns - j * SIDE));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::GroupUnit;
+    use crate::device::amx::SIDE;
+    use crate::random::{Purpose, below, unit, words};
+
+    fn numbers(seed: u64, count: usize) -> Vec<f32> {
+        (0..count).map(|i| unit(words(seed, Purpose::Synth, 0, i as u32, 0)[0]) - 0.5).collect()
+    }
+
+    fn rounded(number: f32) -> f64 {
+        f64::from(bf16::from_f32(number).to_f32())
+    }
+
+    /// Products of 8 bits are exact in f32, and each of `terms` sums of up to `size` rounds by 2⁻²⁴ of it.
+    fn assert_sum(got: f32, truth: f64, size: f64, terms: usize, what: &str) {
+        let bound = size * 2.0_f64.powi(-24) * (terms + 2) as f64;
+        assert!((f64::from(got) - truth).abs() <= bound, "{what}: {truth}, got {got}");
+    }
+
+    /// Several groups one after the other, the last of them not full; sizes on and off the slabs' sides.
+    #[test]
+    fn all_three_products_are_those_of_the_rounded_numbers() {
+        for (seed, [fan_in, columns, group, features]) in
+            [[32, 32, 32, 64], [5, 16, 16, 9], [70, 80, 64, 100], [33, 48, 17, 40]].into_iter().enumerate()
+        {
+            let x = numbers(seed as u64, features * columns);
+            let Some(mut unit) = GroupUnit::new(&x, columns, fan_in, group) else {
+                eprintln!("this processor has no AMX: nothing to test");
+                return;
+            };
+            let side = |side: usize| side.next_multiple_of(SIDE);
+            let (stride, width) = (side(columns), side(fan_in));
+            let mut gradients = vec![f32::NAN; side(group) * width];
+            let start = numbers(90, features * columns);
+            let mut dx = start.clone();
+            // Value, sum of the magnitudes, number of sums.
+            let mut dx_truth: Vec<(f64, f64, usize)> =
+                start.iter().map(|v| (f64::from(*v), f64::from(v.abs()), 1)).collect();
+            for (round, labels) in [group, group - 1].into_iter().enumerate() {
+                let seed = (10 * seed + round + 10) as u64;
+                let weights = numbers(seed, labels * fan_in);
+                let draw = |f: u32| below(words(seed, Purpose::Synth, 1, f, 0)[0], features as u32) as u16;
+                let indices: Vec<u16> = (0..fan_in as u32).map(draw).collect();
+                let x_at = |f: usize, b: usize| rounded(x[usize::from(indices[f]) * columns + b]);
+                let w_at = |label: usize, f: usize| rounded(weights[label * fan_in + f]);
+
+                let mut z = vec![0.25; side(group) * stride];
+                unit.logits(&indices, &weights, &mut z);
+                for label in 0..labels {
+                    for b in 0..columns {
+                        let sum: f64 = (0..fan_in).map(|f| w_at(label, f) * x_at(f, b)).sum();
+                        let what = format!("logit {label}, {b}");
+                        assert_sum(
+                            z[label * stride + b],
+                            0.25 + sum,
+                            0.25 + fan_in as f64 / 4.0,
+                            fan_in,
+                            &what,
+                        );
+                    }
+                }
+
+                let dz = numbers(seed + 50, labels * stride);
+                unit.gradients(&indices, (&dz, columns), &mut gradients, &mut dx);
+                let dz_at = |label: usize, b: usize| rounded(dz[label * stride + b]);
+                for label in 0..labels {
+                    for f in 0..fan_in {
+                        let sum: f64 = (0..columns).map(|b| dz_at(label, b) * x_at(f, b)).sum();
+                        let what = format!("gradient {label}, {f}");
+                        assert_sum(gradients[label * width + f], sum, columns as f64 / 4.0, columns, &what);
+                    }
+                }
+                for (f, index) in indices.iter().enumerate() {
+                    for b in 0..columns {
+                        let truth = &mut dx_truth[usize::from(*index) * columns + b];
+                        for term in (0..labels).map(|label| w_at(label, f) * dz_at(label, b)) {
+                            *truth = (truth.0 + term, truth.1 + term.abs(), truth.2 + 1);
+                        }
+                    }
+                }
+            }
+            for (i, (got, (truth, size, sums))) in dx.iter().zip(dx_truth).enumerate() {
+                assert_sum(*got, truth, size, sums, &format!("dx {i}"));
             }
         }
     }

@@ -5,8 +5,14 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use regrow::device::{Buffer, Device, DeviceOptions, Launch, Recording, Slice};
 use regrow::random::{Purpose, below, unit, words};
 
-const OPTIONS: DeviceOptions =
-    DeviceOptions { checked: false, immediates: true, cooperative: true, fused: true, threads: 0 };
+const OPTIONS: DeviceOptions = DeviceOptions {
+    checked: false,
+    immediates: true,
+    cooperative: true,
+    fused: true,
+    bf16_products: false,
+    threads: 0,
+};
 
 /// A device of the process, opened when it is first asked for.
 struct Shared {

@@ -16,7 +16,7 @@ impl Unit {
         match self.0 {}
     }
 
-    pub(crate) fn read(&self, _: &[f32]) -> Row {
+    pub(crate) fn read_all(&self, _: &[f32], _: usize) -> Vec<Row> {
         match self.0 {}
     }
 

@@ -8,11 +8,11 @@ use super::slab::{Row, SIDE, Slab};
 use super::unit::Unit;
 
 impl Unit {
-    /// Up to 32 numbers as a row of a left operand, zeros after them.
-    pub(crate) fn read(&self, numbers: &[f32]) -> Row {
+    /// Rows of `columns` numbers as rows of left operands, each 32 numbers one, zeros after a row's last.
+    pub(crate) fn read_all(&self, numbers: &[f32], columns: usize) -> Vec<Row> {
         #[expect(unsafe_code, reason = "where there is a unit, there is AVX-512")]
         unsafe {
-            read(numbers)
+            read_all(numbers, columns)
         }
     }
 
@@ -95,6 +95,17 @@ fn read(numbers: &[f32]) -> Row {
 }
 
 #[target_feature(enable = "avx512f,avx512bf16")]
+fn read_all(numbers: &[f32], columns: usize) -> Vec<Row> {
+    let mut rows = Vec::with_capacity(numbers.len() / columns * columns.div_ceil(SIDE));
+    for row in numbers.chunks_exact(columns) {
+        for numbers in row.chunks(SIDE) {
+            rows.push(read(numbers));
+        }
+    }
+    rows
+}
+
+#[target_feature(enable = "avx512f,avx512bf16")]
 fn read_rows<'a>(slab: &mut Slab, row: impl Fn(usize) -> Option<&'a [f32]>) {
     for (r, to) in slab.0.as_flattened_mut().iter_mut().enumerate() {
         *to = match row(r) {
@@ -133,7 +144,7 @@ fn pair(from: &Slab, to: &mut Slab) {
 #[target_feature(enable = "avx512f")]
 fn turn_slab(from: &Slab, to: &mut Slab) {
     for (from, to) in from.0.iter().zip(&mut to.0) {
-        turn(|r| &from[r], |c, words| store(&mut to[c], words));
+        turn(|r| &from[r].0, |c, words| store(&mut to[c], words));
     }
 }
 
@@ -172,10 +183,10 @@ fn add_rows(rows: &[f32; SIDE * SIDE], to: &mut [f32], starts: impl Iterator<Ite
 /// Calls `put` with every column of 16 rows of 16 words.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn turn<'a>(row: impl Fn(usize) -> &'a Row, mut put: impl FnMut(usize, __m512i)) {
+fn turn<'a>(row: impl Fn(usize) -> &'a [u32; 16], mut put: impl FnMut(usize, __m512i)) {
     for q in 0..4 {
         // Four columns of every fourth row side by side: what is left is to turn squares of four in place.
-        let quarter = |r: usize| load_quarter(&row(r).0.as_chunks::<4>().0[q]);
+        let quarter = |r: usize| load_quarter(&row(r).as_chunks::<4>().0[q]);
         let every_fourth = |r: usize| {
             let words = _mm512_castsi128_si512(quarter(r));
             let words = _mm512_inserti32x4::<1>(words, quarter(r + 4));

@@ -68,7 +68,10 @@ impl Unit {
         assert!(a.len() == b.len(), "{} slabs against {}", a.len(), b.len());
         assert!(stride >= SIDE && c.len() >= (SIDE - 1) * stride + SIDE, "c holds 32 rows of 32");
         // tmm0 to 3: c, upper and lower left, upper and lower right of its tiles; 4 and 5: a; 6 and 7: b.
-        #[expect(unsafe_code, reason = "the unit is ready, and reads and writes stay within what was asserted")]
+        #[expect(
+            unsafe_code,
+            reason = "the unit is ready, and reads and writes stay within what was asserted"
+        )]
         unsafe {
             asm!(
                 "test {add}, {add}",
@@ -127,7 +130,10 @@ const _: () = assert!(size_of::<Row>() == 64 && size_of::<Slab>() == 2 * size_of
 impl Drop for Unit {
     fn drop(&mut self) {
         if HELD.replace(HELD.get() - 1) == 1 {
-            #[expect(unsafe_code, reason = "the processor has the unit; without its state threads switch faster")]
+            #[expect(
+                unsafe_code,
+                reason = "the processor has the unit; without its state threads switch faster"
+            )]
             unsafe {
                 asm!(
                     "tilerelease",

@@ -156,7 +156,14 @@ impl CpuEngine {
 
     fn run_launch(&self, launch: &Launch) -> Result<()> {
         let kernel = launch.kernel;
-        self.call(kernel.name, kernel.twin, kernel.bindings, &launch.bindings, &launch.params, &launch.constants)
+        self.call(
+            kernel.name,
+            kernel.twin,
+            kernel.bindings,
+            &launch.bindings,
+            &launch.params,
+            &launch.constants,
+        )
     }
 
     fn call(

@@ -149,7 +149,9 @@ fn multiply(
                 // At the edges through a square of its own.
                 let mut square = [0.0; SIDE * SIDE];
                 let rows = |c: &mut [f32], square: &mut [f32], copy: fn(&mut [f32], &mut [f32])| {
-                    for (c, square) in c[down.start * n..].chunks_mut(n).zip(square.chunks_mut(SIDE)).take(down.len()) {
+                    for (c, square) in
+                        c[down.start * n..].chunks_mut(n).zip(square.chunks_mut(SIDE)).take(down.len())
+                    {
                         copy(&mut c[across.clone()], &mut square[..across.len()]);
                     }
                 };
