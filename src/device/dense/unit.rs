@@ -38,7 +38,7 @@ pub fn product_bf16(
     }
     let beside = [a, b].iter().all(|(_, strides)| strides.contains(&1));
     assert!(k > 0 && beside, "operands of {m}, {n}, {k}");
-    let rows = rows_of_a_task(m, SIDE);
+    let (c, rows) = (&mut c[..m * n], rows_of_a_task(m, SIDE));
     let mut scratch = PACKED_B.take();
     for columns in pieces(n, COLUMNS) {
         for depth in pieces(k, DEPTH) {
