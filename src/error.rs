@@ -71,7 +71,7 @@ pub enum Error {
     /// The loss became NaN or infinite.
     #[error("{0}")]
     Diverged(String),
-    /// The user pressed Ctrl-C; the run was saved and can be resumed.
+    /// The user pressed Ctrl-C, or the system asked the program to end; the run was saved and can be resumed.
     #[error("{0}")]
     Interrupted(String),
 }

@@ -4,7 +4,7 @@
 mod support;
 
 use serde_json::Value;
-use support::cli::{Place, assert_same, failed, interrupt, pseudo_random, wait_until, written};
+use support::cli::{Done, Place, assert_same, failed, pseudo_random, signal, wait_until, written};
 
 fn with_data() -> Place {
     let place = Place::new();
@@ -238,17 +238,25 @@ fn interrupted_and_resumed() {
     let place = with_data();
     let long = ["--set", "train.epochs=40"];
     place.train("whole", &long);
-    let done = place.stopped("run", &long, |child| interrupt(child));
-    failed(&done, 130, &["stopped after step ", "--resume", "run"]);
+    for name in ["TERM", "INT"] {
+        let done = place.stopped(name, &long, |child| signal(child, name));
+        resumes(&place, name, &long, &done);
+    }
+}
+
+/// A run that was stopped by a signal goes on to the same bytes as the whole one.
+#[cfg(unix)]
+fn resumes(place: &Place, run: &str, long: &[&str], done: &Done) {
+    failed(done, 130, &["stopped after step ", "--resume", run]);
     let step = done.err.rsplit_once("stopped after step ").unwrap().1;
     let step: u64 = step.split(';').next().unwrap().parse().unwrap();
     assert!((25..40 * 25).contains(&step), "{step}");
     // Also a stopped run has a model.
-    place.ok(&["evaluate", "run", "--device", "cpu"]);
-    let resumed = place.train("run", &[&long[..], &["--resume"]].concat());
+    place.ok(&["evaluate", run, "--device", "cpu"]);
+    let resumed = place.train(run, &[long, &["--resume"]].concat());
     assert!(resumed.err.contains(&format!("going on after step {step}")), "{}", resumed.err);
-    assert_same(&place.trained("run"), &place.trained("whole"));
-    assert_eq!(place.metrics("run"), place.metrics("whole"));
+    assert_same(&place.trained(run), &place.trained("whole"));
+    assert_eq!(place.metrics(run), place.metrics("whole"));
 }
 
 /// Without dropout, two micro-batches of 8 are the batch of 16 in another order of the sums: the same mean over

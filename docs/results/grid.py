@@ -90,6 +90,10 @@ def rows():
     for how in ("text", "frequency", "random"):
         groups = fan_in(64) + ["classifier.group=16", f"classifier.grouping={how}"]
         yield f"fan-in 64, groups of 16 by {how}", groups, thrice
+    medium = ["train.matmul_precision=medium"]
+    groups = fan_in(64) + ["classifier.group=16", "classifier.grouping=text"]
+    yield "fan-in 64, groups of 16 by text, products in bf16", groups + medium, thrice
+    yield "dense, products in bf16", DENSE + medium, thrice
     for group in (32, 64):
         yield f"fan-in 64, groups of {group} by text", fan_in(64) + [f"classifier.group={group}", "classifier.grouping=text"], once
     yield "fan-in 64, stratified", fan_in(64) + ["classifier.pattern=stratified"], once

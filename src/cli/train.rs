@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use clap::Args;
 
@@ -17,8 +18,8 @@ use crate::train::{
 /// Train a classifier as a config says.
 ///
 /// The run folder gets the resolved config, metrics.jsonl, a checkpoint, the model after the last epoch (model/) and,
-/// where a dev split chooses, the best one (best/). Ctrl-C saves a checkpoint and stops; --resume goes on, also after
-/// a crash, and ends with the same bytes as a run that never stopped.
+/// where a dev split chooses, the best one (best/). Ctrl-C or SIGTERM saves a checkpoint and stops; --resume goes on, also
+/// after a crash, and ends with the same bytes as a run that never stopped.
 #[derive(Args)]
 pub(super) struct TrainArgs {
     /// The config, TOML; see --print-config for every key
@@ -140,9 +141,10 @@ pub(super) fn say_how_to_go_on(error: Error, resume: &str) -> Error {
     }
 }
 
-/// Becomes true at the first Ctrl-C; the second one ends the program at once.
+/// Becomes true at the first Ctrl-C, or when the system asks the program to end (SIGTERM), as batch queues and containers do
+/// before they end it; the second one ends the program at once.
 fn stop_on_interrupt() -> Result<&'static AtomicBool> {
-    static STOP: AtomicBool = AtomicBool::new(false);
+    static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
     static INSTALLED: AtomicBool = AtomicBool::new(false);
     if !INSTALLED.swap(true, Ordering::Relaxed) {
         ctrlc::set_handler(|| {
@@ -152,8 +154,19 @@ fn stop_on_interrupt() -> Result<&'static AtomicBool> {
             say("\nstopping after this step; press Ctrl-C again to quit at once");
         })
         .map_err(|error| Error::Usage(format!("Ctrl-C cannot be caught: {error}")))?;
+        #[cfg(unix)]
+        stop_on_termination(&STOP)
+            .map_err(|error| Error::Usage(format!("SIGTERM cannot be caught: {error}")))?;
     }
     Ok(&STOP)
+}
+
+#[cfg(unix)]
+fn stop_on_termination(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
+    use signal_hook::{consts::SIGTERM, flag};
+    // In this order: the first one only sets the flag.
+    flag::register_conditional_shutdown(SIGTERM, 128 + SIGTERM, Arc::clone(stop))?;
+    flag::register(SIGTERM, Arc::clone(stop)).map(drop)
 }
 
 /// What a finished run shows.

@@ -318,6 +318,11 @@ pub fn wait_until(child: &mut Child, mut ready: impl FnMut() -> bool) -> bool {
 
 /// Presses Ctrl-C for a child.
 pub fn interrupt(child: &Child) {
-    let sent = Command::new("bash").args(["-c", &format!("kill -INT {}", child.id())]).status();
+    signal(child, "INT");
+}
+
+/// Sends a child a signal, such as `TERM`.
+pub fn signal(child: &Child, name: &str) {
+    let sent = Command::new("bash").args(["-c", &format!("kill -{name} {}", child.id())]).status();
     assert!(sent.expect("bash runs").success(), "the signal was not sent");
 }
