@@ -156,6 +156,9 @@ def main():
         "Groups and strata": [
             "fan-in 64", "fan-in 64, stratified", *(f"fan-in 64, groups of 16 by {how}" for how in ("text", "frequency", "random")),
             "fan-in 64, groups of 32 by text", "fan-in 64, groups of 64 by text"],
+        "Products in bf16": [
+            "dense", "dense, products in bf16", "fan-in 64, groups of 16 by text",
+            "fan-in 64, groups of 16 by text, products in bf16"],
         "Where the auxiliary objective ends": [
             "fan-in 32", "fan-in 32 + auxiliary until epoch 1", "fan-in 32 + auxiliary", "fan-in 32 + auxiliary until epoch 8",
             "fan-in 32, paper's start", "fan-in 32, paper's start + auxiliary until epoch 1",
