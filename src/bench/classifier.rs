@@ -88,13 +88,15 @@ impl LayerSizes {
     pub(super) fn describe(&self) -> String {
         let Self { labels, features, fan_in, group, batch, rule, precision } = self;
         let Precision { weights, moments, features: rounded, indices } = precision;
-        let rounded =
-            if *rounded == Storage::F32 { String::new() } else { format!(", features {rounded:?}") };
+        let rounded = if *rounded == Storage::F32 { "" } else { ", features f16" };
         let group = if *group > 1 { format!(", groups of {group}") } else { String::new() };
         let stratified = if *indices == Indices::Free { "" } else { ", stratified" };
+        // As the flags name them.
+        let rule = format!("{rule:?}").to_lowercase();
+        let [weights, moments] = [weights, moments].map(|storage| format!("{storage:?}").to_lowercase());
         format!(
-            "{labels} labels, fan-in {fan_in}{stratified}{group}, {features} features, batch {batch}, {rule:?}, weights {weights:?}, \
-             moments {moments:?}{rounded}"
+            "{labels} labels, fan-in {fan_in}{stratified}{group}, {features} features, batch {batch}, {rule}, weights {weights}, \
+             moments {moments}{rounded}"
         )
     }
 

@@ -49,7 +49,8 @@ pub struct EncoderSizes {
 impl EncoderSizes {
     pub(super) fn describe(&self) -> String {
         let lengths = if self.short { "short documents up to" } else { "documents of" };
-        format!("encoder {:?}, {} {lengths} {} tokens", self.shape, self.batch, self.tokens)
+        let shape = format!("{:?}", self.shape).to_lowercase();
+        format!("encoder {shape}, {} {lengths} {} tokens", self.batch, self.tokens)
     }
 
     fn architecture(&self) -> Architecture {
