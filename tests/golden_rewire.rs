@@ -73,7 +73,11 @@ fn golden_rewire_touches_the_mask_alone() {
             let layer = layer(device, &case, 5 * group);
             let before = layer.contents(device).unwrap();
             let counts = layer
-                .rewire(device, Prune::Fraction(case.number(&["fraction"])), Regrow { bound: 0.0, step: 3 })
+                .rewire(
+                    device,
+                    Prune::Fraction(case.number(&["fraction"])),
+                    Regrow { bound: 0.0, step: 3, keep_second_moment: false },
+                )
                 .unwrap();
             let after = layer.contents(device).unwrap();
             let (mask, _) = case.u8("mask_fraction");

@@ -271,8 +271,13 @@ fn rewiring_sees_the_stored_weights() {
                 };
                 assert_eq!((0..before.len()).filter(bit).collect::<Vec<_>>(), pruned, "{place}");
                 let bound = 0.5;
-                let counts =
-                    on_device.rewire(device, Prune::Fraction(0.25), Regrow { bound, step: 5 }).unwrap();
+                let counts = on_device
+                    .rewire(
+                        device,
+                        Prune::Fraction(0.25),
+                        Regrow { bound, step: 5, keep_second_moment: false },
+                    )
+                    .unwrap();
                 assert_eq!(counts.pruned, pruned.len() as u64, "{place}");
                 let after = on_device.contents(device).unwrap().weights;
                 for (i, (after, before)) in after.iter().zip(before).enumerate() {

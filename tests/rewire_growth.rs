@@ -233,7 +233,7 @@ fn a_layer_grows_where_the_batch_leans() {
                     positives: &positives,
                     x: &x,
                 };
-                let regrow = Regrow { bound: 0.0, step: STEP };
+                let regrow = Regrow { bound: 0.0, step: STEP, keep_second_moment: false };
                 let counts =
                     fan.rewire_by_gradient(device, Prune::FractionPerRow(0.5), regrow, &guide).unwrap();
                 let place = format!("{block:?} in blocks of {max_block_rows} on {engine}");
@@ -317,7 +317,7 @@ fn rewiring_at_its_limits() {
                     x: &upload(device, &layer.x),
                 };
                 let rewire = |step| {
-                    let regrow = Regrow { bound: 0.0, step };
+                    let regrow = Regrow { bound: 0.0, step, keep_second_moment: false };
                     if by_gradient {
                         fan.rewire_by_gradient(device, prune, regrow, &guide).unwrap()
                     } else {

@@ -64,7 +64,8 @@ fn wiring_is_uniform_within_strata() {
         }
     };
     check("the first wiring");
-    fan.rewire(&device, Prune::Fraction(1.0), Regrow { bound: 0.5, step: 7 }).unwrap();
+    fan.rewire(&device, Prune::Fraction(1.0), Regrow { bound: 0.5, step: 7, keep_second_moment: false })
+        .unwrap();
     check("regrown");
 }
 
@@ -82,6 +83,7 @@ fn rewiring_stays_in_the_stratum() {
     for (seed, shape) in shapes().into_iter().enumerate() {
         let storages = [(Storage::F32, Storage::F32), (Storage::Fp8, Storage::Bf16)];
         let (weights, moments) = storages[seed % 2];
+        let keep_second_moment = seed % 3 == 1;
         let layer = sample(shape, seed as u64, weights);
         let Block { rows, fan_in, group, .. } = layer.block;
         let before = contents(&layer);
@@ -94,7 +96,10 @@ fn rewiring_stays_in_the_stratum() {
             fan.set_contents(device, &before).unwrap();
             let prune = Prune::FractionPerRow(0.5);
             let mask = fan.pruned_slots(device, prune).unwrap();
-            let counts = fan.rewire(device, prune, Regrow { bound: 0.0, step: 12 }).unwrap();
+            let [_, second_before, ..] = fan.states(device).unwrap();
+            assert!(second_before.iter().any(|moment| *moment > 0.0), "{place}");
+            let regrow = Regrow { bound: 0.0, step: 12, keep_second_moment };
+            let counts = fan.rewire(device, prune, regrow).unwrap();
             assert_eq!(counts.pruned, (rows.div_ceil(group) * (fan_in / 2)) as u64, "{place}");
             assert_eq!(counts.regrown, counts.pruned, "{place}");
             let after = fan.contents(device).unwrap();
@@ -115,7 +120,8 @@ fn rewiring_stays_in_the_stratum() {
             for label in 0..rows {
                 for (slot, i) in (label * fan_in..(label + 1) * fan_in).enumerate() {
                     if is_pruned(&mask, fan_in, label / group, slot) {
-                        assert_eq!([after.weights[i], first[i], second[i]], [0.0; 3], "{place}: {i}");
+                        let kept = if keep_second_moment { second_before[i] } else { 0.0 };
+                        assert_eq!([after.weights[i], first[i], second[i]], [0.0, 0.0, kept], "{place}: {i}");
                     } else {
                         assert_eq!(after.weights[i], before.weights[i], "{place}: {i}");
                     }
@@ -179,7 +185,13 @@ fn growth_by_gradient_stays_in_the_stratum() {
                     positives: &positives(device, &layer),
                     x: &upload(device, &layer.x),
                 };
-                fan.rewire_by_gradient(device, prune, Regrow { bound: 0.0, step: 12 }, &guide).unwrap();
+                fan.rewire_by_gradient(
+                    device,
+                    prune,
+                    Regrow { bound: 0.0, step: 12, keep_second_moment: false },
+                    &guide,
+                )
+                .unwrap();
                 let before = contents(&layer).indices;
                 let after = fan.contents(device).unwrap().indices;
                 for (i, (new, own)) in after.iter().zip(before).enumerate() {

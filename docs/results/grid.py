@@ -50,6 +50,9 @@ def rows():
         wide = fan_in(f) + ["intermediate.width=4096"]
         yield f"fan-in {f} + intermediate 4096", wide, thrice if f == 128 else once
         yield f"fan-in {f} + intermediate 4096, 16 epochs", wide + ["train.epochs=16"], once
+    kept = ["rewire.keep_second_moment=true"]
+    for f in (32, 64, 128, 192):
+        yield f"fan-in {f}, second moment kept", fan_in(f) + kept, thrice if f in (32, 128) else once
     # What the tail loses to rewiring.
     for f in (32, 64, 128):
         one_more = thrice if f == 128 else once

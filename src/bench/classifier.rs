@@ -240,7 +240,13 @@ pub(super) fn measure(
     let mut number = 0;
     let rewiring = time("rewiring, 15 %", seconds, || {
         number += 1;
-        layer.rewire(device, Prune::Fraction(REWIRED), Regrow { bound: 0.0, step: number }).map(|_| ())
+        layer
+            .rewire(
+                device,
+                Prune::Fraction(REWIRED),
+                Regrow { bound: 0.0, step: number, keep_second_moment: false },
+            )
+            .map(|_| ())
     })?;
     Ok(vec![step, ranking, rewiring])
 }

@@ -27,6 +27,9 @@ pub struct Regrow {
     pub bound: f32,
     /// Optimizer step, which with the run's seed decides what is drawn.
     pub step: u32,
+    /// Leave Adam's second moment, the scale of the gradients in the row, to the connection that grows in the place of
+    /// the pruned one. From zero (SPARTEX) its first steps are far longer than those of its neighbours.
+    pub keep_second_moment: bool,
 }
 
 /// What a rewiring did.
@@ -52,7 +55,7 @@ impl RewireCounts {
 
 impl FanIn {
     /// Prunes and regrows. Biases and other slots stay as they are, bit for bit; the optimizer's states of regrown
-    /// slots become zero.
+    /// slots become zero, but for what `regrow` keeps.
     ///
     /// # Errors
     /// [`crate::Error::Device`] when memory runs out or the device is lost.
@@ -90,7 +93,7 @@ impl FanIn {
             seed: self.options.seed,
             step: regrow.step,
             first_wiring: false,
-            states: self.options.rule.states(),
+            states: self.options.rule.states().min(if regrow.keep_second_moment { 1 } else { 2 }),
         };
         let mut total = RewireCounts { connections: self.connections(), ..RewireCounts::default() };
         for (block, rule) in self.blocks.iter().zip(rules) {

@@ -212,7 +212,7 @@ sections! {
     Rewire {
         mode: RewireMode, threshold: f64, threshold_end: f64, schedule: ScheduleKind, fraction: f64,
         fraction_schedule: ScheduleKind, per_row: bool, growth: RewireGrowth, candidates: usize, interval: u64,
-        until: f64, init: RewireInit, by_documents: u32,
+        until: f64, init: RewireInit, keep_second_moment: bool, by_documents: u32,
     }
     /// `[optimizer]`.
     Optimizers {
@@ -336,6 +336,11 @@ impl Config {
             at_least_one("rewire.interval", usize::try_from(r.interval).unwrap_or(usize::MAX))?;
         }
         self.check_by_documents()?;
+        let adam = [OptimizerKind::Adam, OptimizerKind::Adamw].contains(&self.optimizer.classifier.kind);
+        if self.rewire.keep_second_moment && !adam {
+            let why = "needs a second moment: optimizer.classifier.kind = \"adam\" or \"adamw\"";
+            return Err(Error::config("rewire.keep_second_moment", why));
+        }
         let o = &self.optimizer;
         for (name, section) in [
             ("encoder", &o.encoder),

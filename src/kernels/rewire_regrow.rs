@@ -85,7 +85,7 @@ pub struct Growth {
     pub step: u32,
     /// True for the first wiring of a layer: what its rows hold is nothing yet.
     pub first_wiring: bool,
-    /// States that the optimizer keeps for a weight; they become zero.
+    /// States of a weight, the first ones, that become zero.
     pub states: usize,
 }
 

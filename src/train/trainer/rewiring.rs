@@ -23,7 +23,8 @@ impl Trainer<'_> {
             RewireInit::Zero => 0.0,
             RewireInit::Random => config.classifier.init_scale / (config.classifier.fan_in as f64).sqrt(),
         };
-        let regrow = Regrow { bound: bound as f32, step: step as u32 };
+        let keep_second_moment = config.rewire.keep_second_moment;
+        let regrow = Regrow { bound: bound as f32, step: step as u32, keep_second_moment };
         let Some(counts) = self.model.rewire(self.o.devices, config, prune, regrow, trained)? else {
             return Ok(());
         };
