@@ -28,7 +28,8 @@ pub struct Regrow {
     /// Optimizer step, which with the run's seed decides what is drawn.
     pub step: u32,
     /// Leave Adam's second moment, the scale of the gradients in the row, to the connection that grows in the place of
-    /// the pruned one. From zero (SPARTEX) its first steps are far longer than those of its neighbours.
+    /// the pruned one. From zero its first steps are far longer than those of its neighbours. (SPARTEX is silent; its code
+    /// leaves both moments as they are.)
     pub keep_second_moment: bool,
 }
 
