@@ -53,6 +53,8 @@ def rows():
     kept = ["rewire.keep_second_moment=true"]
     for f in (32, 64, 128, 192):
         yield f"fan-in {f}, second moment kept", fan_in(f) + kept, thrice if f in (32, 128) else once
+    for f in (32, 128):
+        yield f"fan-in {f} + intermediate, second moment kept", fan_in(f) + INTERMEDIATE + kept, once
     # What the tail loses to rewiring.
     for f in (32, 64, 128):
         one_more = thrice if f == 128 else once
