@@ -114,7 +114,7 @@ fn engines_and_threads_agree_on_groups() {
     }
 }
 
-/// In bf16 where the processor has matrix units for it, with groups and an encoder's layer large enough for them.
+/// In bf16 where the processor has a matrix unit for it, for which groups of 16 are large enough; else in f32.
 #[test]
 fn a_run_of_medium_precision_learns_the_same_on_any_number_of_threads() {
     let place = with_data();
@@ -124,6 +124,10 @@ fn a_run_of_medium_precision_learns_the_same_on_any_number_of_threads() {
     assert_same(&place.trained("cpu"), &place.trained("threads"));
     let reached = precision(&place, "cpu", "cpu");
     assert!(reached > 45.0, "P@1 {reached}");
+    train(&place, "cpu", "high", "frequency", &["--set", "classifier.group=16"]);
+    let rounds = place.text("cpu/device.json").contains("bf16 products on AMX");
+    assert!(!place.text("high/device.json").contains("bf16"));
+    assert_eq!(place.trained("cpu") != place.trained("high"), rounds, "what device.json says is what ran");
 }
 
 /// A sound file whose order names a label twice.

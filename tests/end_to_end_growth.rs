@@ -24,6 +24,17 @@ fn grows(place: &Place, device: &str) {
     train(place, device, "random", &["--set", "rewire.growth=random"]);
     assert_same(&place.trained("one"), &place.trained("random"));
     assert!(place.trained("a") != place.trained("random"), "the gradient chose nothing");
+    for growth in ["gradient", "random"] {
+        let growth = format!("rewire.growth={growth}");
+        train(
+            place,
+            device,
+            "kept",
+            &["--fresh", "--set", &growth, "--set", "rewire.keep_second_moment=true"],
+        );
+        let reset = if growth.ends_with("random") { "random" } else { "a" };
+        assert!(place.trained("kept") != place.trained(reset), "no moment was kept, {growth}");
+    }
 }
 
 #[test]

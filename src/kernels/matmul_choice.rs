@@ -27,6 +27,17 @@ pub struct ProductOptions {
     pub measure_software: bool,
 }
 
+impl ProductOptions {
+    /// The tiers that are not to be used, those among them that the precision forbids; in order, each once.
+    fn forbidden(&self) -> Vec<&str> {
+        let rounding = (self.precision == MatmulPrecision::Highest).then_some("cooperative");
+        let mut names: Vec<&str> = self.off.iter().map(String::as_str).chain(rounding).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}
+
 /// The file of choices in the cache folder.
 const FILE: &str = "products.json";
 /// Products of a measurement are submitted together until they take so long, or are so many.
@@ -56,10 +67,8 @@ pub(super) fn tiers(device: &Device, options: &ProductOptions) -> Result<[Tier; 
     if !measured || device.only_plans() || !device.has_tiled_products() {
         return Ok([Tier::Floor; 3]);
     }
-    let wanted = |name: &&str| {
-        let exact = options.precision != MatmulPrecision::Highest || *name != "cooperative";
-        exact && !options.off.iter().any(|off| off == name)
-    };
+    let forbidden = options.forbidden();
+    let wanted = |name: &&str| !forbidden.contains(name);
     let named = |name| Tier::named(device, name);
     let candidates: Vec<Tier> = Tier::NAMES.into_iter().filter(wanted).filter_map(named).collect();
     if options.deterministic {
@@ -87,9 +96,8 @@ fn key(device: &Device, options: &ProductOptions) -> Result<String> {
     for kernel in ALL.iter().filter(|kernel| kernel.name.starts_with("matmul")) {
         shaders.update(shader::expand(kernel, &[], true)?.as_bytes());
     }
-    let mut off = options.off.clone();
-    off.sort_unstable();
-    Ok(format!("{}; shaders {:016x}; off [{}]", device.name(), shaders.digest(), off.join(" ")))
+    let off = options.forbidden().join(" ");
+    Ok(format!("{}; shaders {:016x}; off [{off}]", device.name(), shaders.digest()))
 }
 
 type Choices = std::collections::BTreeMap<String, [String; 3]>;
@@ -219,4 +227,24 @@ fn numbers(stream: u32, count: usize, bound: f32) -> Vec<f32> {
     let mut numbers: Vec<f32> = (0..count.div_ceil(4)).flat_map(four).collect();
     numbers.truncate(count);
     numbers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MatmulPrecision, ProductOptions};
+
+    /// Also what a kept choice is found by: one that was made without a tier does not stand for one with it.
+    #[test]
+    fn the_highest_precision_forbids_what_rounds() {
+        let forbidden = |precision, off: &[&str]| {
+            let off = off.iter().map(|name| (*name).to_owned()).collect();
+            ProductOptions { precision, off, ..ProductOptions::default() }.forbidden().join(" ")
+        };
+        assert_eq!(forbidden(MatmulPrecision::Highest, &[]), "cooperative");
+        assert_eq!(forbidden(MatmulPrecision::Highest, &["tiled64", "cooperative"]), "cooperative tiled64");
+        for precision in [MatmulPrecision::High, MatmulPrecision::Medium] {
+            assert_eq!(forbidden(precision, &[]), "");
+            assert_eq!(forbidden(precision, &["tiled64", "tiled32"]), "tiled32 tiled64");
+        }
+    }
 }
