@@ -6,6 +6,7 @@
 //!import linear
 //!import fan_in
 //!import narrow
+//!import first_positive
 //!import loss
 
 const WORKGROUP: u32 = 64u;

@@ -10,6 +10,7 @@
 //!import fan_in
 //!import fan_in_eights
 //!import group_tile
+//!import first_positive
 //!import loss
 //!import narrow
 

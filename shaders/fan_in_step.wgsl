@@ -10,6 +10,7 @@
 //!import linear
 //!import fan_in
 //!import fan_in_eights
+//!import first_positive
 //!import loss
 //!import optimizer
 //!import fan_in_bias

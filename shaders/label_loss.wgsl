@@ -4,6 +4,7 @@
 //
 // An invocation owns one label and walks the samples in tiles of 16.
 //!import linear
+//!import first_positive
 //!import loss
 
 const WORKGROUP: u32 = 64u;

@@ -1,6 +1,6 @@
-//! A label's logits, loss, gradients and optimizer step: the two forms of the kernel that computes all of it at once, and
-//! the two kernels that do it for groups of labels, against their twins, against f64 and against narrow roundings that
-//! may fall either way.
+//! A label's logits, loss, gradients and optimizer step: the two forms of the kernel that computes all of it at once, the two
+//! kernels that do it for groups of labels, and the one that takes groups through all of it, against their twins, against
+//! f64 and against narrow roundings that may fall either way.
 
 mod support;
 
@@ -9,9 +9,12 @@ use regrow::kernels::fan_in_dlogits::{Block, Loss};
 use regrow::kernels::fan_in_step::{self, StepOptions};
 use regrow::kernels::optimizer::Rule;
 use regrow::kernels::storage::{Precision, Rounding, Storage};
-use regrow::kernels::{bias_update, fan_in_group_logits, fan_in_group_update, half_features};
+use regrow::kernels::{
+    bias_update, fan_in_group_logits, fan_in_group_step, fan_in_group_update, half_features, positive_bits,
+};
 use support::device::{
-    Outputs, assert_close, compare, engines, garbage, group_kernels, run, sum_tolerance, upload, writable,
+    Outputs, assert_close, compare, engines, garbage, group_kernels, run, subgroups, sum_tolerance, upload,
+    writable,
 };
 use support::layer::{Hyper, Layer};
 
@@ -66,13 +69,19 @@ enum Form {
     Twice,
     /// A launch for the logits of groups and one for their weights.
     Groups,
+    /// One launch for groups, by subgroups.
+    Pass,
 }
+
+/// Runs of groups of a pass.
+const PARTS: usize = 2;
 
 /// Those that there are for a layer.
 fn forms(layer: &Layer) -> Vec<Form> {
     let mut all = vec![Form::Twice];
     all.extend(fan_in_step::can_keep(layer.block.fan_in).then_some(Form::Kept));
     all.extend((layer.block.group > 1 && group_kernels()).then_some(Form::Groups));
+    all.extend((layer.block.group > 1 && subgroups()).then_some(Form::Pass));
     all
 }
 
@@ -94,32 +103,85 @@ struct After {
     weights: Buffer,
     bias: Buffer,
     states: [Buffer; 4],
+    /// Of all labels, or of one group of each part of a pass: see [`logit_gradients`].
     dlogits: Buffer,
     before: Buffer,
     /// Of each label, or of tiles: see [`losses`].
     label_loss: Buffer,
+    /// Gradients of the features, of each part of a pass.
+    partial: Buffer,
+}
+
+/// Groups of each part of a pass, and the parts.
+fn parts(layer: &Layer) -> (usize, usize) {
+    let groups = layer.block.index_rows();
+    let parts = PARTS.min(groups);
+    (groups.div_ceil(parts), parts)
+}
+
+/// Of `all` logit gradients [rows, columns] those that a step leaves behind; a pass leaves those of each part's last
+/// group, over those of the groups before.
+fn logit_gradients<T: Copy + Default>(layer: &Layer, form: Form, all: &[T]) -> Vec<T> {
+    if form != Form::Pass {
+        return all.to_vec();
+    }
+    let of_group = layer.block.group * layer.columns();
+    let ((share, parts), groups) = (parts(layer), layer.block.index_rows());
+    let mut left = vec![T::default(); parts * of_group];
+    for (part, left) in left.chunks_mut(of_group).enumerate() {
+        for group in part * share..((part + 1) * share).min(groups) {
+            let of_group = &all[group * of_group..all.len().min((group + 1) * of_group)];
+            left[..of_group.len()].copy_from_slice(of_group);
+        }
+    }
+    left
+}
+
+/// Features' gradients [parts, D, columns] after a pass that starts from zeros.
+fn partial_gradients(layer: &Layer, gradients: &[f64]) -> Vec<f64> {
+    let (share, parts) = parts(layer);
+    let part_rows = share * layer.block.group;
+    let of_part = |part: usize| {
+        let mut mine = vec![0.0; gradients.len()];
+        let rows = part * part_rows..((part + 1) * part_rows).min(layer.block.rows);
+        let numbers = rows.start * layer.columns()..rows.end * layer.columns();
+        mine[numbers.clone()].copy_from_slice(&gradients[numbers]);
+        layer.feature_gradient(&mine)
+    };
+    (0..parts).flat_map(of_part).collect()
 }
 
 /// Losses that a step gives.
 fn losses(layer: &Layer, form: Form) -> usize {
-    if form == Form::Groups { fan_in_group_logits::losses(layer.block) } else { layer.block.rows }
+    match form {
+        Form::Groups => fan_in_group_logits::losses(layer.block),
+        Form::Pass => fan_in_group_step::losses(layer.block),
+        Form::Kept | Form::Twice => layer.block.rows,
+    }
 }
 
 /// The labels' losses [rows] as a step gives them: `of_pairs` [rows, columns], of each sample, added up.
 fn added_up(layer: &Layer, form: Form, of_pairs: &[f64]) -> Vec<f64> {
     let (columns, group) = (layer.columns(), layer.block.group);
-    if form != Form::Groups {
-        return of_pairs.chunks(columns).map(|row| row.iter().sum()).collect();
-    }
-    let (tiles, eights) = (group.div_ceil(fan_in_group_logits::TILE), columns / 8);
+    let tile = match form {
+        Form::Groups => fan_in_group_logits::TILE,
+        Form::Pass => group,
+        Form::Kept | Form::Twice => return of_pairs.chunks(columns).map(|row| row.iter().sum()).collect(),
+    };
+    let (tiles, eights) = (group.div_ceil(tile), columns / 8);
     let mut sums = vec![0.0; losses(layer, form)];
     for (row, of_pairs) in of_pairs.chunks(columns).enumerate() {
-        let tile = row / group * tiles + row % group / fan_in_group_logits::TILE;
+        let tile = row / group * tiles + row % group / tile;
         for (eight, of_pairs) in of_pairs.chunks(8).enumerate() {
             sums[tile * eights + eight] += of_pairs.iter().sum::<f64>();
         }
     }
     sums
+}
+
+fn dlogits_len(layer: &Layer, form: Form) -> usize {
+    let whole_groups = layer.block.group * layer.columns();
+    if form == Form::Pass { parts(layer).1 * whole_groups } else { layer.block.rows * layer.columns() }
 }
 
 fn step(device: &Device, layer: &Layer, options: &StepOptions, form: Form) -> After {
@@ -138,10 +200,15 @@ fn step(device: &Device, layer: &Layer, options: &StepOptions, form: Form) -> Af
         weights: writable(device, &precision.weights.pack(&layer.weights, fan_in, words)),
         bias: writable(device, &layer.bias),
         states: std::array::from_fn(state),
-        dlogits: garbage(device, rows * layer.columns()),
+        // A pass leaves rows alone that no group of a part has.
+        dlogits: match form {
+            Form::Pass => writable(device, &vec![0.0_f32; dlogits_len(layer, form)]),
+            _ => garbage(device, dlogits_len(layer, form)),
+        },
         // Words that hold no connection are not written.
         before: writable(device, &vec![0_u32; rows * words]),
         label_loss: garbage(device, losses(layer, form)),
+        partial: writable(device, &vec![0.0_f32; parts(layer).1 * layer.features * layer.columns()]),
     };
     let mut x = upload(device, &layer.x);
     if precision.features == Storage::F16 {
@@ -154,9 +221,22 @@ fn step(device: &Device, layer: &Layer, options: &StepOptions, form: Form) -> Af
     let [m, v, bm, bv] = after.states.each_ref().map(Buffer::whole);
     let [w, b] = [&after.weights, &after.bias].map(Buffer::whole);
     let [dlogits, before, label_loss] = [&after.dlogits, &after.before, &after.label_loss].map(Buffer::whole);
-    if form == Form::Groups {
+    if matches!(form, Form::Groups | Form::Pass) {
         let old = device.read_vec::<u32>(&after.weights, rows * words).unwrap();
         device.write(&after.before, 0, bytemuck::cast_slice(&old)).unwrap();
+    }
+    if form == Form::Pass {
+        let columns = layer.columns();
+        let bits = garbage(device, rows * positive_bits::words(columns)).whole();
+        let count = layer.positives.len();
+        run(device, [positive_bits::launch(rows, block.first_label, columns, count, [&positives, &bits])]);
+        let sizes = (layer.features, parts(layer).1, device.subgroup().unwrap());
+        let (inputs, changed) = ([&x, &indices, &bits], [&w, &b, &m, &v, &bm, &bv]);
+        let out = [&dlogits, &after.partial.whole(), &label_loss];
+        run(device, [fan_in_group_step::launch(block, options, sizes, inputs, changed, out)]);
+        return after;
+    }
+    if form == Form::Groups {
         let StepOptions { loss, scale, positives: count, rule, rates, .. } = *options;
         let bindings = [&x, &w, &indices, &b, &positives, &dlogits, &label_loss];
         run(device, [fan_in_group_logits::launch(block, loss, scale, count, bindings)]);
@@ -193,7 +273,8 @@ fn outputs<'a>(device: &'a Device, layer: &Layer, options: &StepOptions, form: F
         .close("bias", &after.bias, rows, terms)
         .close("bias_first", bias_first, lens(1, rows), terms)
         .close("bias_second", bias_second, lens(2, rows), terms)
-        .close("dlogits", &after.dlogits, rows * layer.columns(), terms)
+        .close("dlogits", &after.dlogits, dlogits_len(layer, form), terms)
+        .close("partial", &after.partial, parts(layer).1 * layer.features * layer.columns(), rows)
         .close("label_loss", &after.label_loss, losses(layer, form), 8 * terms)
         .exact("before", &after.before, rows * fan_in)
 }
@@ -217,7 +298,13 @@ fn steps_follow_the_formulas() {
                     let place = format!("{case}, {name}");
                     assert_close(&place, got.floats(name), truth, sum_tolerance(terms, truth));
                 };
-                close("dlogits", &gradients);
+                close("dlogits", &logit_gradients(&layer, form, &gradients));
+                let mut partial = partial_gradients(&layer, &gradients);
+                if form != Form::Pass {
+                    partial.fill(0.0);
+                }
+                let slack = sum_tolerance(layer.block.rows + 8, &partial);
+                assert_close(&format!("{case}, partial"), got.floats("partial"), &partial, slack);
                 let truth = added_up(&layer, form, &losses);
                 let slack = sum_tolerance(8 * terms, &truth);
                 assert_close(&format!("{case}, losses"), got.floats("label_loss"), &truth, slack);

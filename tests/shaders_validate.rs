@@ -41,6 +41,9 @@ fn parse(kernel: &'static Kernel, constants: &[(&'static str, u32)], immediates:
     if immediates {
         capabilities |= Capabilities::IMMEDIATES;
     }
+    if of_subgroups(kernel) {
+        capabilities |= Capabilities::SUBGROUP;
+    }
     if cooperative(kernel) {
         capabilities |= Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16;
     }
@@ -53,6 +56,11 @@ fn parse(kernel: &'static Kernel, constants: &[(&'static str, u32)], immediates:
 /// Kernels that run only where the adapter has cooperative matrices.
 fn cooperative(kernel: &Kernel) -> bool {
     kernel.name.starts_with("matmul_cooperative")
+}
+
+/// Kernels that run only where the adapter has subgroups: on software Vulkan.
+fn of_subgroups(kernel: &Kernel) -> bool {
+    kernel.name == fan_in_group_step::KERNEL.name
 }
 
 /// Every kernel in every variant, with immediates and without.
@@ -127,7 +135,13 @@ fn to_metal(shader: &Parsed, checked: bool) {
     resources.insert(UNIFORM, target(20, false));
     let entry = msl::EntryPointResources { resources, immediates_buffer: Some(20), sizes_buffer: Some(21) };
     let options = msl::Options {
-        lang_version: if cooperative(shader.kernel) { (2, 3) } else { (2, 0) },
+        lang_version: if cooperative(shader.kernel) {
+            (2, 3)
+        } else if of_subgroups(shader.kernel) {
+            (2, 1)
+        } else {
+            (2, 0)
+        },
         per_entry_point_map: msl::EntryPointResourceMap::from([("main".to_owned(), entry)]),
         fake_missing_bindings: false,
         bounds_check_policies: bounds(policy),
@@ -280,6 +294,7 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
         fan_in_feature_gradient::launch(block, 4, Windows { rows: 1, offset_words: 5 }, true, [s; 5]),
         fan_in_group_gradient::launch(block, [s; 3]),
         fan_in_group_logits::launch(block, Loss::Bce, 1.0, 0, [s; 7]),
+        fan_in_group_step::launch(block, &step, (4, 1, 8), [s; 3], [s; 6], [s; 3]),
         fan_in_group_update::launch(block, &step, [s; 3], [s; 3]),
         fan_in_step::launch(block, &step, [s; 3], [s; 6], [s; 3]),
         fan_in_top_k::launch(block, 5, [s; 8]),
@@ -297,6 +312,7 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
         probe_copy::launch(4, s, s),
         probe_fma::launch(1, 1, s),
         probe_gather::launch(1, 1, [1, 16], s, s),
+        positive_bits::launch(1, 0, 16, 0, [s; 2]),
         position_gradient::launch(1, 1, 1, 1, 0, [s; 3], false),
         rewire_histogram::launch(block, digit, s, s),
         rewire_mask::launch(block, rewire_mask::Rule::PerRow(1), s, s),

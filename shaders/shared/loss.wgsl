@@ -1,6 +1,5 @@
-// The loss of every (sample, label) pair and its gradient with respect to the logit, and where a label's positives are.
-// Who imports this has `positives`, (label, sample) pairs sorted by label, then sample, and in `params` their number
-// `positives` and the samples `batch`.
+// The loss of every (sample, label) pair and its gradient with respect to the logit. Who imports this has in `params` the
+// samples `batch`.
 //
 //   u = z for a negative label, -z for a positive one
 //   BCE            loss max(u,0) + log(1 + exp(-|u|))   gradient +-sigmoid(u)
@@ -8,17 +7,6 @@
 
 // 0 binary cross-entropy, 1 squared hinge, 2 none: the logits themselves
 const LOSS: u32 = 0u;
-
-// The first pair of this label or a later one.
-fn first_positive(label: u32) -> u32 {
-    var low = 0u;
-    var high = params.positives;
-    while low < high {
-        let middle = (low + high) / 2u;
-        if positives[middle].x < label { low = middle + 1u; } else { high = middle; }
-    }
-    return low;
-}
 
 struct LossAndGradient { loss: vec4<f32>, gradient: vec4<f32> }
 

@@ -12,7 +12,7 @@ use crate::kernels::fan_in_feature_gradient::Windows;
 use crate::kernels::inverted_index::MAX_INDEX_ROWS;
 
 /// Rows of labels and of indices that are a multiple of this begin where slices may.
-const UNIT: usize = 64;
+pub(super) const UNIT: usize = 64;
 
 /// Lanes that the features' gradient shall have on a real GPU. D · B / 4 of them, one for four samples of a feature, are
 /// 12,288 for a small encoder, a tenth of what a large GPU holds at once (132 processors of 2,048 lanes on an H200), so
@@ -27,7 +27,7 @@ const SOFTWARE_CHUNK_BYTES: usize = 512 << 10;
 const SOFTWARE_SENT_BYTES: usize = 2 << 20;
 
 /// Iterations of an invocation that are surely computed on software Vulkan, whose loops end after 65,535 and say nothing.
-const SOFTWARE_ITERATIONS: usize = 40_000;
+pub(super) const SOFTWARE_ITERATIONS: usize = 40_000;
 
 /// Most labels in a block on software Vulkan: a feature's list of connections, rows · F / D on average, must stay well
 /// below what its loops can do, and so must the F² / 2 comparisons of a slot that is wired when nearly all features are

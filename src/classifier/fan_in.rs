@@ -2,17 +2,20 @@
 
 use super::block::LabelBlock;
 use super::cut::{Cut, software_rows};
+use super::group_pass::GroupPass;
 use super::launches::{Launches, record_inverted, sums_by_group};
 use super::rewire::record_random_growth;
 use super::strata;
 use crate::device::{Buffer, Device, DeviceKind, Recording, Slice};
 use crate::error::{Error, Result};
 use crate::kernels::fan_in_dlogits::{self, Block, Loss};
+use crate::kernels::fan_in_step::StepOptions;
 use crate::kernels::optimizer::{Rates, Rule};
 use crate::kernels::rewire_regrow::Growth;
 use crate::kernels::storage::{Indices, Precision, Rounding, Storage};
 use crate::kernels::{
-    columns_of, fan_in_group_logits, fan_in_step, fan_in_sweep, half_features, inverted_index,
+    columns_of, fan_in_group_logits, fan_in_group_step, fan_in_step, fan_in_sweep, half_features,
+    inverted_index,
 };
 
 /// Logit gradients of a block take at most so many bytes.
@@ -107,6 +110,8 @@ pub struct FanIn {
 enum Workspace {
     /// One pass: partial gradients of the features.
     OnePass { partial: Buffer },
+    /// One pass over groups of labels, chunk after chunk.
+    Groups(GroupPass),
     /// Launch after launch.
     Launches(Launches),
 }
@@ -206,7 +211,8 @@ impl FanIn {
         }
         let rows = (rows / group * group).max(group);
         let largest = rows.min(labels);
-        let cut = (!device.runs_fused())
+        let pass = GroupPass::allocate(device, &options, largest)?;
+        let cut = (!device.runs_fused() && pass.is_none())
             .then(|| Cut::choose(device.kind(), &options, largest, sums_by_group(device, &options)));
         let blocks = (0..labels)
             .step_by(rows)
@@ -218,9 +224,10 @@ impl FanIn {
                 LabelBlock::allocate(device, shape, options.rule, windows)
             })
             .collect::<Result<Vec<_>>>()?;
-        let workspace = match cut {
-            Some(cut) => Workspace::Launches(Launches::allocate(device, cut, &options, largest)?),
-            None => {
+        let workspace = match (cut, pass) {
+            (_, Some(pass)) => Workspace::Groups(pass),
+            (Some(cut), None) => Workspace::Launches(Launches::allocate(device, cut, &options, largest)?),
+            (None, None) => {
                 let parts = fan_in_sweep::PARTS.min(largest.div_ceil(fan_in_sweep::MIN_PART_ROWS));
                 let bytes = (parts * features * columns * 4) as u64;
                 Workspace::OnePass { partial: device.allocate("partial feature gradients", bytes)? }
@@ -253,20 +260,41 @@ impl FanIn {
     /// Records one training step over all labels: the loss is added to its place in the ring, the gradient of the
     /// features to `dx`, and weights and biases take one optimizer step.
     pub fn record_step(&self, recording: &mut Recording, step: &Step<'_>) {
-        let packed = matches!(self.workspace, Workspace::Launches(_));
+        let packed = !matches!(self.workspace, Workspace::OnePass { .. });
         let count = self.options.features * columns_of(step.batch);
         let halves = self.halves.as_ref().map(Buffer::whole);
         if let Some(halves) = &halves {
             recording.launch(half_features::launch(count, packed, step.x, halves));
         }
         let step = &Step { x: halves.as_ref().unwrap_or(step.x), ..*step };
-        for block in &self.blocks {
-            match &self.workspace {
-                Workspace::OnePass { partial } => self.record_one_pass(recording, block, step, partial),
-                Workspace::Launches(launches) => {
-                    launches.record(recording, self.kind, block, &self.options, step);
-                }
+        let launch = self.step_options(step);
+        match &self.workspace {
+            Workspace::OnePass { partial } => {
+                self.blocks.iter().for_each(|block| self.record_one_pass(recording, block, step, partial));
             }
+            Workspace::Groups(pass) => {
+                pass.record(recording, &self.blocks, &self.options, &launch, step);
+            }
+            Workspace::Launches(launches) => {
+                let features = self.options.features;
+                self.blocks
+                    .iter()
+                    .for_each(|block| launches.record(recording, block, features, &launch, step));
+            }
+        }
+    }
+
+    /// What the kernels of a step compute with.
+    fn step_options(&self, step: &Step<'_>) -> StepOptions {
+        StepOptions {
+            loss: step.loss,
+            scale: step.scale.gradient,
+            positives: step.positives.count,
+            rule: self.options.rule,
+            rates: step.rates,
+            rounding: Rounding::new(self.options.seed, step.step),
+            train_bias: self.options.train_bias,
+            keep: self.kind == DeviceKind::SoftwareGpu,
         }
     }
 
@@ -275,8 +303,12 @@ impl FanIn {
     /// fetch together.
     #[must_use]
     pub fn fetches_of_a_step(&self) -> f64 {
-        if matches!(&self.workspace, Workspace::Launches(launches) if launches.steps_in_groups()) {
-            return 3.0 / fan_in_group_logits::TILE as f64 + 1.0 / self.options.group as f64;
+        match &self.workspace {
+            Workspace::Groups(_) => return fan_in_group_step::fetches(self.options.group),
+            Workspace::Launches(launches) if launches.steps_in_groups() => {
+                return 3.0 / fan_in_group_logits::TILE as f64 + 1.0 / self.options.group as f64;
+            }
+            _ => {}
         }
         let kept = self.kind == DeviceKind::SoftwareGpu && fan_in_step::can_keep(self.options.fan_in);
         if kept { 2.0 } else { 3.0 }
@@ -322,7 +354,7 @@ impl FanIn {
     /// Where a step that is launched part by part keeps the logit gradients and losses of so many labels.
     pub(super) fn step_scratch(&self) -> Option<([Buffer; 2], usize)> {
         match &self.workspace {
-            Workspace::OnePass { .. } => None,
+            Workspace::OnePass { .. } | Workspace::Groups(_) => None,
             Workspace::Launches(Launches { cut, dlogits, label_loss, .. }) => {
                 Some(([dlogits.clone(), label_loss.clone()], cut.chunk_rows))
             }

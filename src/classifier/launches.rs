@@ -1,6 +1,7 @@
 //! The layer's step where it is no single pass: launch after launch, in chunks of labels.
 
 use super::block::LabelBlock;
+use super::chunk::{Chunk, rows_of};
 use super::cut::Cut;
 use super::fan_in::{FanInOptions, Step, StepScale};
 use super::strata::StrataGradient;
@@ -10,7 +11,7 @@ use crate::kernels::fan_in_dlogits::Block;
 use crate::kernels::fan_in_feature_gradient::{self, Windows};
 use crate::kernels::fan_in_step::{self, StepOptions};
 use crate::kernels::inverted_index;
-use crate::kernels::storage::{Indices, Rounding};
+use crate::kernels::storage::Indices;
 use crate::kernels::{
     bias_update, column_sum, columns_of, fan_in_group_gradient, fan_in_group_logits, fan_in_group_update,
     loss_sum,
@@ -110,25 +111,12 @@ impl Launches {
     pub(super) fn record(
         &self,
         recording: &mut Recording,
-        device: DeviceKind,
         block: &LabelBlock,
-        options: &FanInOptions,
+        features: usize,
+        options: &StepOptions,
         step: &Step<'_>,
     ) {
-        let context = StepContext {
-            options: StepOptions {
-                loss: step.loss,
-                scale: step.scale.gradient,
-                positives: step.positives.count,
-                rule: options.rule,
-                rates: step.rates,
-                rounding: Rounding::new(options.seed, step.step),
-                train_bias: options.train_bias,
-                keep: device == DeviceKind::SoftwareGpu,
-            },
-            features: options.features,
-            step,
-        };
+        let context = StepContext { options: *options, features, step };
         for first in (0..block.shape.rows).step_by(self.cut.chunk_rows) {
             let chunk = Chunk::new(block, first, self.cut.chunk_rows, step.batch);
             match &self.scratch {
@@ -279,59 +267,5 @@ pub(super) fn record_inverted(
         for launch in inverted_index::launches(window.shape, features, bindings) {
             recording.launch(launch);
         }
-    }
-}
-
-/// `count` rows of `words` words from row `first` on.
-fn rows_of(buffer: &Buffer, first: usize, count: usize, words: usize) -> Slice {
-    buffer.range((first * words * 4) as u64, (count * words * 4) as u64)
-}
-
-/// A run of a block's labels.
-struct Chunk<'a> {
-    block: &'a LabelBlock,
-    first: usize,
-    shape: Block,
-}
-
-impl<'a> Chunk<'a> {
-    fn new(block: &'a LabelBlock, first: usize, rows: usize, batch: usize) -> Self {
-        let rows = rows.min(block.shape.rows - first);
-        let shape = Block { rows, first_label: block.shape.first_label + first, batch, ..block.shape };
-        Self { block, first, shape }
-    }
-
-    fn indices(&self) -> Slice {
-        let first = self.first / self.shape.group;
-        rows_of(&self.block.indices, first, self.shape.index_rows(), self.shape.index_words())
-    }
-
-    /// Weights, biases and the states of both, whatever of them there is.
-    fn changed(&self) -> [Slice; 6] {
-        let LabelBlock { weights, bias, first, second, bias_first, bias_second, .. } = self.block;
-        let rows = |buffer: &Buffer, words: usize| {
-            // What stands for a state that the rule does not have is less than a row for each label.
-            let has = buffer.bytes() >= (self.block.shape.rows * words * 4) as u64;
-            if has { rows_of(buffer, self.first, self.shape.rows, words) } else { buffer.whole() }
-        };
-        let (weight_words, moment_words) = (self.shape.weight_words(), self.shape.moment_words());
-        [
-            rows(weights, weight_words),
-            rows(bias, 1),
-            rows(first, moment_words),
-            rows(second, moment_words),
-            rows(bias_first, 1),
-            rows(bias_second, 1),
-        ]
-    }
-
-    /// The chunk's rows of offsets and its lists of connections.
-    fn lists(&self, windows: Windows, [offsets, connections]: [&Buffer; 2]) -> [Slice; 2] {
-        let (first, count) = (self.first / windows.rows, windows.of(self.shape.rows));
-        let first_index_row = self.first / self.shape.group;
-        [
-            rows_of(offsets, first, count, windows.offset_words),
-            rows_of(connections, first_index_row, self.shape.index_rows(), self.shape.fan_in),
-        ]
     }
 }

@@ -2,10 +2,12 @@
 //! layer it is compared with; and a layer whose most frequent labels are dense.
 
 mod block;
+mod chunk;
 mod contents;
 mod cut;
 mod dense;
 mod fan_in;
+mod group_pass;
 mod grow;
 mod grow_documents;
 mod head;

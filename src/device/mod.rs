@@ -39,6 +39,8 @@ pub struct DeviceOptions {
     pub checked: bool,
     /// GPU: pass launch parameters as immediates where the adapter has them; otherwise in a uniform buffer.
     pub immediates: bool,
+    /// Software Vulkan: let kernels be made of subgroups where the adapter has them, all of one size.
+    pub subgroups: bool,
     /// GPU: ask for cooperative matrices where the adapter lists them. Drivers are young; without, none is touched.
     pub cooperative: bool,
     /// CPU: run the one-pass twin of fused groups. Without, each member's own twin runs. CUDA: let matrix
@@ -56,6 +58,7 @@ impl Default for DeviceOptions {
         Self {
             checked: false,
             immediates: true,
+            subgroups: true,
             cooperative: true,
             fused: true,
             bf16_products: false,
@@ -107,6 +110,7 @@ enum Engine {
         max_buffer_bytes: u64,
         fused: bool,
         group_kernels: bool,
+        subgroup: Option<u32>,
     },
 }
 
@@ -191,6 +195,7 @@ impl Device {
             max_buffer_bytes: self.max_buffer_bytes(),
             fused: self.runs_fused(),
             group_kernels: self.has_group_kernels(),
+            subgroup: self.subgroup(),
         };
         Self::of(engine, self.name.clone(), self.kind)
     }
@@ -247,6 +252,19 @@ impl Device {
             #[cfg(feature = "cuda")]
             Engine::Cuda(_) => false,
             Engine::Plan { group_kernels, .. } => *group_kernels,
+        }
+    }
+
+    /// Lanes of a subgroup, where kernels can be made of single subgroups: on software Vulkan, and for the CPU's twins,
+    /// which do not care, eight.
+    #[must_use]
+    pub fn subgroup(&self) -> Option<u32> {
+        match &self.engine {
+            Engine::Cpu(_) => Some(8),
+            Engine::Gpu(engine) => engine.subgroup(),
+            #[cfg(feature = "cuda")]
+            Engine::Cuda(_) => None,
+            Engine::Plan { subgroup, .. } => *subgroup,
         }
     }
 

@@ -151,22 +151,32 @@ fn twin(call: &mut TwinCall<'_>) {
                     }
                 },
             );
-            // By eights of samples, each with its own positives.
-            let mut positives = positives.to_vec();
-            for (eight, z) in z.chunks_exact_mut(SAMPLES).enumerate() {
-                let first = (eight * SAMPLES) as u32;
-                let (mine, later): (Vec<_>, Vec<_>) =
-                    positives.into_iter().partition(|pair| pair[1] < first + SAMPLES as u32);
-                positives = later;
-                let mine: Vec<[u32; 2]> =
-                    mine.into_iter().map(|[label, sample]| [label, sample - first]).collect();
-                let batch = (p.batch - p.batch.min(first)).min(SAMPLES as u32) as usize;
-                losses[member / TILE * eights + eight] += if hinge {
-                    loss_row::<true>(z, batch, &mine, p.scale)
-                } else {
-                    loss_row::<false>(z, batch, &mine, p.scale)
-                };
-            }
+            let losses = &mut losses[member / TILE * eights..][..eights];
+            losses_by_eights(z, positives, p.batch, (hinge, p.scale), losses);
         }
     });
+}
+
+/// The logits `z` of a label become their gradients; to `losses` the losses of each eight samples are added.
+pub(super) fn losses_by_eights(
+    z: &mut [f32],
+    positives: &[[u32; 2]],
+    batch: u32,
+    (hinge, scale): (bool, f32),
+    losses: &mut [f32],
+) {
+    for (eight, (z, loss)) in z.chunks_exact_mut(SAMPLES).zip(losses).enumerate() {
+        let first = (eight * SAMPLES) as u32;
+        let mine: Vec<[u32; 2]> = positives
+            .iter()
+            .filter(|pair| (first..first + SAMPLES as u32).contains(&pair[1]))
+            .map(|[label, sample]| [*label, sample - first])
+            .collect();
+        let batch = (batch - batch.min(first)).min(SAMPLES as u32) as usize;
+        *loss += if hinge {
+            loss_row::<true>(z, batch, &mine, scale)
+        } else {
+            loss_row::<false>(z, batch, &mine, scale)
+        };
+    }
 }

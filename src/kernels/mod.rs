@@ -30,6 +30,7 @@ pub mod fan_in_dlogits;
 pub mod fan_in_feature_gradient;
 pub mod fan_in_group_gradient;
 pub mod fan_in_group_logits;
+pub mod fan_in_group_step;
 pub mod fan_in_group_update;
 pub mod fan_in_step;
 pub mod fan_in_strata_gradient;
@@ -55,6 +56,7 @@ pub mod optimizer;
 pub mod optimizer_step;
 pub mod pool;
 pub mod position_gradient;
+pub mod positive_bits;
 pub mod probe_copy;
 pub mod probe_fma;
 pub mod probe_gather;
@@ -120,6 +122,7 @@ pub const ALL: &[&Kernel] = &[
     &fan_in_feature_gradient::KERNEL,
     &fan_in_group_gradient::KERNEL,
     &fan_in_group_logits::KERNEL,
+    &fan_in_group_step::KERNEL,
     &fan_in_group_update::KERNEL,
     &fan_in_step::KERNEL,
     &fan_in_strata_gradient::KERNEL,
@@ -148,6 +151,7 @@ pub const ALL: &[&Kernel] = &[
     &pool::KERNEL,
     &pool::BACKWARD,
     &position_gradient::KERNEL,
+    &positive_bits::KERNEL,
     &probe_copy::KERNEL,
     &probe_fma::KERNEL,
     &probe_gather::KERNEL,

@@ -8,6 +8,7 @@ use regrow::random::{Purpose, below, unit, words};
 const OPTIONS: DeviceOptions = DeviceOptions {
     checked: false,
     immediates: true,
+    subgroups: true,
     cooperative: true,
     fused: true,
     bf16_products: false,
@@ -64,6 +65,8 @@ static GPU_UNIFORM: Shared = Shared::new(
     Engine::Gpu,
     DeviceOptions { checked: true, immediates: false, ..OPTIONS },
 );
+static GPU_WITHOUT_SUBGROUPS: Shared =
+    Shared::new("gpu without subgroups", Engine::Gpu, DeviceOptions { subgroups: false, ..OPTIONS });
 static CUDA: Shared = Shared::new("cuda", Engine::Cuda, OPTIONS);
 static CUDA_UNFUSED: Shared =
     Shared::new("cuda unfused", Engine::Cuda, DeviceOptions { fused: false, ..OPTIONS });
@@ -85,6 +88,11 @@ pub fn engines() -> [(&'static str, &'static Device); 4] {
 pub fn gpu_uniform() -> (&'static str, &'static Device) {
     // CUDA passes parameters in one way; an engine that is quick takes the place.
     if on_cuda() { CPU_FUSED.device() } else { GPU_UNIFORM.device() }
+}
+
+/// A GPU whose kernels do without subgroups, as those of real GPUs do.
+pub fn gpu_without_subgroups() -> (&'static str, &'static Device) {
+    if on_cuda() { CPU_FUSED.device() } else { GPU_WITHOUT_SUBGROUPS.device() }
 }
 
 /// A NaN that no kernel writes.
@@ -210,6 +218,11 @@ impl<'a> Outputs<'a> {
 /// beside the twins, groups are tested through that.
 pub fn group_kernels() -> bool {
     engines().into_iter().all(|(_, device)| device.has_group_kernels())
+}
+
+/// Whether all engines have kernels that are made of subgroups: CUDA has none.
+pub fn subgroups() -> bool {
+    engines().into_iter().all(|(_, device)| device.subgroup().is_some())
 }
 
 /// Runs `work` on every engine and compares the outputs with those of the unfused twins, which are returned.

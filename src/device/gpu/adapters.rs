@@ -40,15 +40,34 @@ pub struct AdapterSummary {
     pub features_missing: Vec<String>,
 }
 
-/// Optional features that kernels make use of. None is needed.
-const OPTIONAL: &[(&str, wgpu::Features)] = &[("immediates", wgpu::Features::IMMEDIATES)];
+/// An optional feature that kernels make use of. None is needed.
+struct Optional {
+    name: &'static str,
+    feature: wgpu::Features,
+    /// Whether only kernels for software Vulkan make use of it.
+    on_software: bool,
+}
+
+const OPTIONAL: [Optional; 2] = [
+    Optional { name: "immediates", feature: wgpu::Features::IMMEDIATES, on_software: false },
+    Optional { name: "subgroups", feature: wgpu::Features::SUBGROUP, on_software: true },
+];
+
+/// Those that an adapter of this kind has a use for.
+fn optional(kind: DeviceKind) -> impl Iterator<Item = &'static Optional> {
+    OPTIONAL.iter().filter(move |optional| !optional.on_software || kind == DeviceKind::SoftwareGpu)
+}
 
 /// The optional features to ask `adapter` for.
 fn features_to_use(adapter: &wgpu::Adapter, options: DeviceOptions) -> wgpu::Features {
-    let wanted = OPTIONAL.iter().map(|(_, feature)| *feature);
+    let wanted = optional(kind_of(&adapter.get_info())).map(|optional| optional.feature);
     let mut features = wanted.fold(wgpu::Features::empty(), |all, one| all | one) & adapter.features();
-    if !options.immediates {
-        features.remove(wgpu::Features::IMMEDIATES);
+    for (keep, feature) in
+        [(options.immediates, wgpu::Features::IMMEDIATES), (options.subgroups, wgpu::Features::SUBGROUP)]
+    {
+        if !keep {
+            features.remove(feature);
+        }
     }
     if options.cooperative && cooperative_of(adapter).is_some() {
         features |= COOPERATIVE_FEATURES;
@@ -175,9 +194,8 @@ fn kind_of(info: &wgpu::AdapterInfo) -> DeviceKind {
 pub(super) fn summarize(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
     let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
     let (used, missing): (Vec<_>, Vec<_>) =
-        OPTIONAL.iter().partition(|(_, feature)| features.contains(*feature));
-    let names =
-        |list: Vec<&(&str, wgpu::Features)>| list.iter().map(|(name, _)| (*name).to_owned()).collect();
+        optional(kind_of(&info)).partition(|optional| features.contains(optional.feature));
+    let names = |list: Vec<&Optional>| list.iter().map(|optional| optional.name.to_owned()).collect();
     AdapterSummary {
         index,
         name: info.name.clone(),

@@ -57,6 +57,8 @@ pub(super) struct GpuEngine {
     graveyard: Arc<Mutex<Vec<u64>>>,
     next_id: AtomicU64,
     max_binding_bytes: u64,
+    /// Lanes of a subgroup, where kernels may count on them.
+    subgroup: Option<u32>,
 }
 
 struct State {
@@ -111,7 +113,11 @@ impl GpuEngine {
         if !features.contains(adapters::COOPERATIVE_FEATURES) {
             summary.cooperative = None;
         }
+        let [smallest, largest] = summary.subgroup_size;
+        let subgroup =
+            (features.contains(wgpu::Features::SUBGROUP) && smallest == largest).then_some(smallest);
         Ok(Self {
+            subgroup,
             state: Mutex::new(State {
                 pipelines: Pipelines::new(options.checked, immediates),
                 staging: StagingRing::default(),
@@ -135,6 +141,10 @@ impl GpuEngine {
 
     pub(super) fn cooperative(&self) -> Option<Cooperative> {
         self.summary.cooperative
+    }
+
+    pub(super) fn subgroup(&self) -> Option<u32> {
+        self.subgroup
     }
 
     pub(super) fn max_binding_bytes(&self) -> u64 {

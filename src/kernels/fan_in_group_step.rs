@@ -1,0 +1,364 @@
+//! A training step of groups of labels in one pass, each run of groups by one subgroup: see
+//! `shaders/fan_in_group_step.wgsl`. For software Vulkan.
+
+use rayon::prelude::*;
+
+use super::fan_in_dlogits::{Block, Loss};
+use super::fan_in_group_logits::losses_by_eights;
+use super::fan_in_step::{RowScratch, StepOptions, dot, open_features};
+use super::optimizer::{PaddedRates, Rule, state_chunks, step_slices};
+use super::storage::{IndexReader, IndexRows, Precision, Rounding, Storage};
+use super::vector::vectorised;
+use super::{columns_of, positive_bits};
+use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
+
+/// Most labels whose logits a lane holds.
+const LABELS: usize = 16;
+/// Connections of which a lane holds what they send back.
+const SLOTS: usize = 16;
+/// Most labels of whose weights a lane holds the gradients.
+const STEPPED: usize = 8;
+/// Lanes for validation; an adapter's own subgroup is what is launched.
+const SUBGROUP: u32 = 8;
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Params {
+    rates: PaddedRates,
+    rows: u32,
+    first_label: u32,
+    fan_in: u32,
+    index_words: u32,
+    weight_words: u32,
+    moment_words: u32,
+    group: u32,
+    batch: u32,
+    columns: u32,
+    bit_words: u32,
+    scale: f32,
+    train_bias: u32,
+    rounding: Rounding,
+    features: u32,
+    parts: u32,
+}
+
+/// The kernel.
+pub static KERNEL: Kernel = Kernel {
+    name: "fan_in_group_step",
+    source: include_str!("../../shaders/fan_in_group_step.wgsl"),
+    bindings: &[
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::Write,
+        Access::Write,
+        Access::Write,
+        Access::Write,
+        Access::Write,
+        Access::Write,
+        Access::Write,
+        Access::Write,
+        Access::Write,
+    ],
+    twin,
+    variants,
+};
+
+/// Every loss, rule, storage, layout of features and of indices, not all of them together.
+fn variants() -> Vec<Constants> {
+    let mut all = Vec::new();
+    for rows in IndexRows::variants() {
+        for precision in Precision::all() {
+            for rule in Rule::ALL {
+                let halves = Precision { features: Storage::F16, ..precision };
+                all.push(constants(Loss::Bce, rule, precision, rows, (LABELS, SUBGROUP)));
+                all.push(constants(Loss::SquaredHinge, rule, halves, rows, (LABELS / 2, SUBGROUP / 2)));
+            }
+        }
+    }
+    all
+}
+
+fn constants(
+    loss: Loss,
+    rule: Rule,
+    precision: Precision,
+    rows: IndexRows,
+    (labels, subgroup): (usize, u32),
+) -> Constants {
+    let own = [
+        ("FEATURES", precision.features as u32),
+        ("LABELS", labels as u32),
+        ("LOSS", loss as u32),
+        ("OPTIMIZER", rule as u32),
+        ("SUBGROUP", subgroup),
+    ];
+    [own.as_slice(), &precision.constants(), &rows.constants()].concat()
+}
+
+/// Labels whose logits a lane holds: not more than a small group has.
+fn labels_at_once(group: usize) -> usize {
+    if group <= LABELS / 2 { LABELS / 2 } else { LABELS }
+}
+
+/// The most rounds that the loops of a lane make for one group, of labels as in `block`, with `subgroup` lanes. Loops over
+/// constants are unrolled and do not count.
+#[must_use]
+pub fn rounds_of_a_group(block: Block, subgroup: u32) -> usize {
+    let Block { fan_in, group, batch, .. } = block;
+    let (lanes, columns) = (subgroup as usize, columns_of(batch));
+    let runs_of = |count: usize| count.div_ceil(lanes);
+    let labels = labels_at_once(group);
+    let forward = group.div_ceil(labels) * (1 + runs_of(fan_in) + fan_in + labels);
+    let back = fan_in.div_ceil(SLOTS) * (1 + group + SLOTS);
+    let quads = columns / 4;
+    let steps =
+        group.div_ceil(STEPPED) * (1 + runs_of(fan_in.div_ceil(8)) * (1 + runs_of(quads) + quads + STEPPED));
+    1 + runs_of(columns / 8) * (1 + forward + back) + steps
+}
+
+/// How often a lane fetches, for each connection and sample of groups of so many labels, a feature or what its gradient
+/// is made of.
+#[must_use]
+pub fn fetches(group: usize) -> f64 {
+    let of = |labels: usize| 1.0 / labels as f64;
+    of(labels_at_once(group)) + of(SLOTS) + of(STEPPED) + of(group)
+}
+
+/// Losses that a launch gives: one for each group and eight samples.
+#[must_use]
+pub fn losses(block: Block) -> usize {
+    block.index_rows() * columns_of(block.batch) / 8
+}
+
+/// One step of a run of labels in `parts` runs of groups, by subgroups of `subgroup` lanes. In: `x` [D, columns], f16 in
+/// pairs where the precision has them so, `indices` [rows / group, index words], `positive_bits` [rows, words]. Changed:
+/// `weights` [rows, weight words], `bias` \[rows\], their first and second states [rows, moment words] and \[rows\];
+/// `partial` [parts, D, columns], to which each part adds what its labels send back. Scratch: `dlogits`
+/// [parts, group, columns]. Out: `losses` \[[`losses`]\], summed over a group's labels and eight samples.
+pub fn launch(
+    block: Block,
+    step: &StepOptions,
+    (features, parts, subgroup): (usize, usize, u32),
+    [x, indices, positive_bits]: [&Slice; 3],
+    [weights, bias, first, second, bias_first, bias_second]: [&Slice; 6],
+    [dlogits, partial, losses]: [&Slice; 3],
+) -> Launch {
+    let columns = columns_of(block.batch);
+    let params = Params {
+        rates: step.rates.into(),
+        rows: block.rows as u32,
+        first_label: block.first_label as u32,
+        fan_in: block.fan_in as u32,
+        index_words: block.index_words() as u32,
+        weight_words: block.weight_words() as u32,
+        moment_words: block.moment_words() as u32,
+        group: block.group as u32,
+        batch: block.batch as u32,
+        columns: columns as u32,
+        bit_words: positive_bits::words(columns) as u32,
+        scale: step.scale,
+        train_bias: u32::from(step.train_bias),
+        rounding: step.rounding,
+        features: features as u32,
+        parts: parts as u32,
+    };
+    let bindings = [
+        x,
+        indices,
+        positive_bits,
+        weights,
+        bias,
+        first,
+        second,
+        bias_first,
+        bias_second,
+        dlogits,
+        partial,
+        losses,
+    ];
+    let lanes = (labels_at_once(block.group), subgroup);
+    Launch {
+        kernel: &KERNEL,
+        constants: constants(step.loss, step.rule, block.precision, block.indices(), lanes),
+        bindings: bindings.map(Clone::clone).to_vec(),
+        params: words_of(&params),
+        workgroups: parts as u32,
+        work: (3 * block.rows * block.fan_in * columns) as u64,
+    }
+}
+
+/// A part of the twin: some groups and what belongs to them.
+struct Part<'a> {
+    first_group: usize,
+    weights: &'a mut [u32],
+    bias: &'a mut [f32],
+    states: [&'a mut [u32]; 2],
+    bias_states: [&'a mut [f32]; 2],
+    dlogits: &'a mut [f32],
+    partial: &'a mut [f32],
+    losses: &'a mut [f32],
+}
+
+/// What all parts of the twin read.
+struct Inputs<'a> {
+    x: &'a [f32],
+    indices: &'a [u32],
+    bits: &'a [u32],
+    rule: Rule,
+    hinge: bool,
+    storage: [Storage; 2],
+}
+
+fn twin(call: &mut TwinCall<'_>) {
+    let p: Params = call.params();
+    let rule = Rule::from_constant(call.constant("OPTIMIZER"));
+    let mut room = Vec::new();
+    let inputs = Inputs {
+        x: open_features(call.constant("FEATURES"), call.read::<u32>(0), &mut room),
+        indices: call.read::<u32>(1),
+        bits: call.read::<u32>(2),
+        rule,
+        hinge: call.constant("LOSS") == Loss::SquaredHinge as u32,
+        storage: ["WEIGHTS", "MOMENTS"].map(|name| Storage::from_constant(call.constant(name))),
+    };
+    let index_rows = IndexRows::from_constant(call.constant("STRATIFIED_FEATURES"), p.fan_in as usize);
+    let (rows, group, columns) = (p.rows as usize, p.group as usize, p.columns as usize);
+    let groups = rows.div_ceil(group);
+    let share = groups.div_ceil(p.parts as usize);
+    let (parts, part_rows) = (groups.div_ceil(share), share * group);
+    let (words, moments) = (part_rows * p.weight_words as usize, part_rows * p.moment_words as usize);
+    let has = |state: usize| rule.states() >= state;
+    let weights = call.write::<u32>(3)[..rows * p.weight_words as usize].par_chunks_mut(words);
+    let bias = call.write::<f32>(4)[..rows].par_chunks_mut(part_rows);
+    let first = state_chunks(call.write::<u32>(5), has(1), moments, parts);
+    let second = state_chunks(call.write::<u32>(6), has(2), moments, parts);
+    let bias_first = state_chunks(call.write::<f32>(7), has(1), part_rows, parts);
+    let bias_second = state_chunks(call.write::<f32>(8), has(2), part_rows, parts);
+    let dlogits = call.write::<f32>(9)[..parts * group * columns].par_chunks_mut(group * columns);
+    let area = p.features as usize * columns;
+    let partial = call.write::<f32>(10)[..parts * area].par_chunks_mut(area);
+    let losses = call.write::<f32>(11)[..groups * columns / 8].par_chunks_mut(share * columns / 8);
+    let changed = weights.zip(bias).zip(first).zip(second).zip(bias_first).zip(bias_second);
+    let tasks = changed.zip(dlogits.zip(partial).zip(losses)).enumerate();
+    tasks.for_each(|(part, (changed, ((dlogits, partial), losses)))| {
+        let (((((weights, bias), first), second), bias_first), bias_second) = changed;
+        let (states, bias_states) = ([first, second], [bias_first, bias_second]);
+        let first_group = part * share;
+        let part = Part { first_group, weights, bias, states, bias_states, dlogits, partial, losses };
+        part.step(&p, &inputs, IndexReader::new(index_rows));
+    });
+}
+
+impl Part<'_> {
+    fn step(mut self, p: &Params, inputs: &Inputs<'_>, mut reader: IndexReader) {
+        let (group, columns) = (p.group as usize, p.columns as usize);
+        self.losses.fill(0.0);
+        let mut bias_gradients = vec![0.0; self.bias.len()];
+        for first in (0..self.bias.len()).step_by(group) {
+            let labels = group.min(self.bias.len() - first);
+            let index_row = self.first_group + first / group;
+            let indices = reader.row(inputs.indices, index_row);
+            for member in 0..labels {
+                self.forward(p, inputs, indices, (first + member, member, index_row));
+            }
+            let dlogits = &self.dlogits[..labels * columns];
+            for (gradient, g) in bias_gradients[first..].iter_mut().zip(dlogits.chunks_exact(columns)) {
+                *gradient = g.iter().sum();
+            }
+            self.send_back(p, inputs, indices, (first, labels));
+            self.step_weights(p, inputs, indices, (first, labels));
+        }
+        if p.train_bias == 1 {
+            let [first, second] = self.bias_states;
+            let rates = p.rates.rates.without_decay();
+            step_slices(inputs.rule, &rates, self.bias, &bias_gradients, first, second);
+        }
+    }
+
+    /// A label's logits, their losses and gradients.
+    fn forward(
+        &mut self,
+        p: &Params,
+        inputs: &Inputs<'_>,
+        indices: &[u16],
+        (row, member, index_row): (usize, usize, usize),
+    ) {
+        let (columns, words, bit_words) = (p.columns as usize, p.weight_words as usize, p.bit_words as usize);
+        let z = &mut self.dlogits[member * columns..][..columns];
+        let weights = &self.weights[row * words..][..words];
+        let bias = self.bias[row];
+        vectorised(
+            #[inline(always)]
+            || {
+                z.fill(bias);
+                for (slot, feature) in indices.iter().enumerate() {
+                    let w = inputs.storage[0].get(weights, slot);
+                    let x = &inputs.x[usize::from(*feature) * columns..][..columns];
+                    z.iter_mut().zip(x).for_each(|(z, x)| *z += w * x);
+                }
+            },
+        );
+        let launch_row = self.first_group * p.group as usize + row;
+        let bits = &inputs.bits[launch_row * bit_words..][..bit_words];
+        let positives = positive_bits::pairs(p.first_label + launch_row as u32, bits);
+        let losses = &mut self.losses[(index_row - self.first_group) * columns / 8..][..columns / 8];
+        losses_by_eights(z, &positives, p.batch, (inputs.hinge, p.scale), losses);
+    }
+
+    /// What a group's labels send back to the features.
+    fn send_back(
+        &mut self,
+        p: &Params,
+        inputs: &Inputs<'_>,
+        indices: &[u16],
+        (first, labels): (usize, usize),
+    ) {
+        let (columns, words) = (p.columns as usize, p.weight_words as usize);
+        let mut sums = vec![0.0_f32; columns];
+        for (slot, feature) in indices.iter().enumerate() {
+            sums.fill(0.0);
+            for member in 0..labels {
+                let w = inputs.storage[0].get(&self.weights[(first + member) * words..][..words], slot);
+                let g = &self.dlogits[member * columns..][..columns];
+                sums.iter_mut().zip(g).for_each(|(sum, g)| *sum += w * g);
+            }
+            let partial = &mut self.partial[usize::from(*feature) * columns..][..columns];
+            partial.iter_mut().zip(&sums).for_each(|(partial, sum)| *partial += sum);
+        }
+    }
+
+    /// Gradients and steps of a group's weights.
+    fn step_weights(
+        &mut self,
+        p: &Params,
+        inputs: &Inputs<'_>,
+        indices: &[u16],
+        (first, labels): (usize, usize),
+    ) {
+        let (columns, words, moments) =
+            (p.columns as usize, p.weight_words as usize, p.moment_words as usize);
+        let mut scratch = RowScratch::new(p.fan_in as usize);
+        let mut gradients = vec![0.0; p.fan_in as usize];
+        for member in 0..labels {
+            let row = first + member;
+            let g = &self.dlogits[member * columns..][..columns];
+            let [m, v] = &mut self.states;
+            let state = |number: usize| {
+                if inputs.rule.states() >= number { row * moments..(row + 1) * moments } else { 0..0 }
+            };
+            let stored = [&mut self.weights[row * words..][..words], &mut m[state(1)], &mut v[state(2)]];
+            let label = p.first_label + (self.first_group * p.group as usize + row) as u32;
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (gradient, feature) in gradients.iter_mut().zip(indices) {
+                        *gradient = dot(&inputs.x[usize::from(*feature) * columns..][..columns], g);
+                    }
+                    let random = (p.rounding, label);
+                    scratch.step(inputs.rule, &p.rates.rates, inputs.storage, random, stored, &gradients);
+                },
+            );
+        }
+    }
+}
