@@ -7,7 +7,7 @@ use regrow::device::{Device, Recording};
 use regrow::kernels::fan_in_dlogits::Block;
 use regrow::kernels::optimizer::Rule;
 use regrow::kernels::storage::{Precision, Storage};
-use support::device::{assert_close, engines, gpu_without_subgroups, sum_tolerance, upload, writable};
+use support::device::{assert_close, engines, gpu_plain, sum_tolerance, upload, writable};
 use support::layer::{Hyper, Layer};
 
 /// So large that few labels fill a chunk on software Vulkan, and that the features' gradient is cut into windows elsewhere.
@@ -121,7 +121,7 @@ fn blocks_chunks_and_windows_together_are_the_layer() {
             layer.x.iter_mut().for_each(|x| *x = half::f16::from_f32(*x).to_f32());
         }
         let truth = Truth::of(&layer);
-        for (engine, device) in engines().into_iter().chain([gpu_without_subgroups()]) {
+        for (engine, device) in engines().into_iter().chain([gpu_plain()]) {
             let case = format!("{block:?}, blocks of {max_block_rows} on {engine}");
             let got = step(device, &given, max_block_rows, MAX_BATCH);
             truth.check(&case, &got);
@@ -141,7 +141,7 @@ fn chunks_of_small_groups_are_computed_to_their_ends() {
         let block = Block { rows, first_label: 0, fan_in, group, batch, precision };
         let layer = Layer::new((block, 128), 90);
         let truth = Truth::of(&layer);
-        for (engine, device) in engines().into_iter().chain([gpu_without_subgroups()]) {
+        for (engine, device) in engines().into_iter().chain([gpu_plain()]) {
             truth.check(&format!("{block:?} on {engine}"), &step(device, &layer, 0, batch));
         }
     }

@@ -8,12 +8,12 @@ use regrow::kernels::fan_in_feature_gradient::Windows;
 use regrow::kernels::fan_in_top_k::{LOWEST, NOTHING, segments};
 use regrow::kernels::storage::Precision;
 use regrow::kernels::{
-    columns_of, fan_in_dlogits, fan_in_feature_gradient, fan_in_group_gradient, fan_in_top_k, index_words,
-    inverted_index, loss_sum, top_k_merge,
+    Fetch, columns_of, fan_in_dlogits, fan_in_feature_gradient, fan_in_group_gradient, fan_in_top_k,
+    index_words, inverted_index, loss_sum, top_k_merge,
 };
 use support::device::{
-    Numbers, Outputs, ULP, assert_close, compare, engines, garbage, group_kernels, run, sum_tolerance,
-    upload, writable,
+    Numbers, Outputs, ULP, assert_close, compare, engines, fetches, garbage, group_kernels, run,
+    sum_tolerance, upload, writable,
 };
 use support::layer::{Layer, loss_of, shapes};
 
@@ -131,7 +131,7 @@ fn feature_gradient(
     device: &Device,
     layer: &Layer,
     window_rows: usize,
-    (wide, by_group): (bool, bool),
+    (fetch, by_group): (Fetch, bool),
     (dlogits, before): (&[f32], &[f32]),
 ) -> regrow::device::Buffer {
     let (block, features) = (layer.block, layer.features);
@@ -160,12 +160,12 @@ fn feature_gradient(
         let by_slot = garbage(device, block.index_rows() * fan_in * layer.columns()).whole();
         let products = fan_in_group_gradient::launch(block, [&weights, &dlogits, &by_slot]);
         let bindings = [&by_slot, &offsets, &connections, &sums.whole()];
-        let gather = fan_in_feature_gradient::launch_summed(block, features, windows, wide, bindings);
+        let gather = fan_in_feature_gradient::launch_summed(block, features, windows, fetch, bindings);
         run(device, [products, gather]);
         return sums;
     }
     let bindings = [&dlogits, &weights, &offsets, &connections, &sums.whole()];
-    run(device, [fan_in_feature_gradient::launch(block, features, windows, wide, bindings)]);
+    run(device, [fan_in_feature_gradient::launch(block, features, windows, fetch, bindings)]);
     sums
 }
 
@@ -183,17 +183,18 @@ fn feature_gradient_gathers_every_connection() {
         let mut whole = layer.feature_gradient(&f64s(&dlogits));
         whole.iter_mut().zip(&before).for_each(|(truth, before)| *truth += f64::from(*before));
         let a_third = (rows.div_ceil(3)).next_multiple_of(group);
-        let cuts = [(rows, false), (rows, true), (a_third, true), (group, false)];
+        let mut cuts: Vec<_> = fetches().into_iter().map(|fetch| (rows, fetch)).collect();
+        cuts.extend([(a_third, Fetch::Dear), (group, Fetch::Cheap)]);
         let by_group = if group > 1 && group_kernels() { vec![false, true] } else { vec![false] };
         let forms = cuts.into_iter().flat_map(|cut| by_group.iter().map(move |by_group| (cut, *by_group)));
-        for ((window_rows, wide), by_group) in forms {
+        for ((window_rows, fetch), by_group) in forms {
             let count = rows.div_ceil(window_rows);
             let case = format!(
-                "feature gradient of {:?}, {count} windows, wide {wide}, by group {by_group}",
+                "feature gradient of {:?}, {count} windows, {fetch:?}, by group {by_group}",
                 layer.block
             );
             let got = compare(&case, |device| {
-                let form = (wide, by_group);
+                let form = (fetch, by_group);
                 let sums = feature_gradient(device, &layer, window_rows, form, (&dlogits, &before));
                 Outputs::of(device).close("sums", &sums, count * area, terms)
             });

@@ -10,11 +10,12 @@ use regrow::kernels::fan_in_step::{self, StepOptions};
 use regrow::kernels::optimizer::Rule;
 use regrow::kernels::storage::{Precision, Rounding, Storage};
 use regrow::kernels::{
-    bias_update, fan_in_group_logits, fan_in_group_step, fan_in_group_update, half_features, positive_bits,
+    Fetch, bias_update, fan_in_group_logits, fan_in_group_step, fan_in_group_update, half_features,
+    positive_bits,
 };
 use support::device::{
-    Outputs, assert_close, compare, engines, garbage, group_kernels, run, subgroups, sum_tolerance, upload,
-    writable,
+    Outputs, assert_close, compare, engines, fetches, garbage, group_kernels, run, subgroups, sum_tolerance,
+    upload, writable,
 };
 use support::layer::{Hyper, Layer};
 
@@ -63,10 +64,8 @@ fn with_rounded_features(mut layer: Layer) -> Layer {
 /// The ways to take a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Form {
-    /// One launch, which keeps what it fetched for the logits.
-    Kept,
-    /// One launch, which fetches twice.
-    Twice,
+    /// One launch for labels: it fetches twice, or keeps what it fetched for the logits where its fan-in allows.
+    Labels(Fetch),
     /// A launch for the logits of groups and one for their weights.
     Groups,
     /// One launch for groups, by subgroups.
@@ -78,8 +77,11 @@ const PARTS: usize = 2;
 
 /// Those that there are for a layer.
 fn forms(layer: &Layer) -> Vec<Form> {
-    let mut all = vec![Form::Twice];
-    all.extend(fan_in_step::can_keep(layer.block.fan_in).then_some(Form::Kept));
+    // What is unrolled over a fan-in of 32 takes drivers seconds to compile; one such layer does for the form of pairs.
+    let Block { fan_in, batch, .. } = layer.block;
+    let fetches =
+        fetches().into_iter().filter(|fetch| *fetch != Fetch::DearPairs || fan_in != 32 || batch == 17);
+    let mut all: Vec<Form> = fetches.map(Form::Labels).collect();
     all.extend((layer.block.group > 1 && group_kernels()).then_some(Form::Groups));
     all.extend((layer.block.group > 1 && subgroups()).then_some(Form::Pass));
     all
@@ -94,7 +96,7 @@ fn options(layer: &Layer, loss: Loss, rule: Rule, form: Form) -> StepOptions {
         rates: Hyper::SAMPLE.rates(rule),
         rounding: Rounding::new(77, 5),
         train_bias: true,
-        keep: form == Form::Kept,
+        fetch: if let Form::Labels(fetch) = form { fetch } else { Fetch::Cheap },
     }
 }
 
@@ -156,7 +158,7 @@ fn losses(layer: &Layer, form: Form) -> usize {
     match form {
         Form::Groups => fan_in_group_logits::losses(layer.block),
         Form::Pass => fan_in_group_step::losses(layer.block),
-        Form::Kept | Form::Twice => layer.block.rows,
+        Form::Labels(_) => layer.block.rows,
     }
 }
 
@@ -166,7 +168,7 @@ fn added_up(layer: &Layer, form: Form, of_pairs: &[f64]) -> Vec<f64> {
     let tile = match form {
         Form::Groups => fan_in_group_logits::TILE,
         Form::Pass => group,
-        Form::Kept | Form::Twice => return of_pairs.chunks(columns).map(|row| row.iter().sum()).collect(),
+        Form::Labels(_) => return of_pairs.chunks(columns).map(|row| row.iter().sum()).collect(),
     };
     let (tiles, eights) = (group.div_ceil(tile), columns / 8);
     let mut sums = vec![0.0; losses(layer, form)];

@@ -8,7 +8,7 @@ use regrow::kernels::fan_in_feature_gradient::Windows;
 use regrow::kernels::fan_in_step::StepOptions;
 use regrow::kernels::optimizer::Rule;
 use regrow::kernels::storage::{Precision, Rounding};
-use regrow::kernels::{fan_in_feature_gradient, fan_in_step, fan_in_sweep, inverted_index, loss_sum};
+use regrow::kernels::{Fetch, fan_in_feature_gradient, fan_in_step, fan_in_sweep, inverted_index, loss_sum};
 use support::device::{Outputs, assert_close, compare, garbage, run, sum_tolerance, upload, writable};
 use support::layer::{Hyper, Layer, shapes};
 
@@ -52,7 +52,7 @@ fn step<'a>(device: &'a Device, layer: &Layer, loss: Loss, rule: Rule, train_bia
         rates,
         rounding: Rounding::default(),
         train_bias,
-        keep: false,
+        fetch: Fetch::Cheap,
     };
     let windows = Windows { rows, offset_words: features + 1 };
     let back = [&dlogits, &old_weights, &offsets, &connections, &dx_slice];
@@ -65,7 +65,7 @@ fn step<'a>(device: &'a Device, layer: &Layer, loss: Loss, rule: Rule, train_bia
             [&dlogits, &old_weights, &label_loss],
         ),
         loss_sum::launch(rows, 1, LOSS_SCALE, &label_loss, &ring),
-        fan_in_feature_gradient::launch(block, features, windows, false, back),
+        fan_in_feature_gradient::launch(block, features, windows, Fetch::Cheap, back),
     ];
     let bindings = [&x, &indices, &positives, &w, &b, &m, &v, &bm, &bv, &partial, &dx_slice, &ring];
     let params = fan_in_sweep::params(

@@ -44,6 +44,9 @@ fn parse(kernel: &'static Kernel, constants: &[(&'static str, u32)], immediates:
     if of_subgroups(kernel) {
         capabilities |= Capabilities::SUBGROUP;
     }
+    if of_pairs(kernel) {
+        capabilities |= Capabilities::SHADER_INT64;
+    }
     if cooperative(kernel) {
         capabilities |= Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16;
     }
@@ -56,6 +59,11 @@ fn parse(kernel: &'static Kernel, constants: &[(&'static str, u32)], immediates:
 /// Kernels that run only where the adapter has cooperative matrices.
 fn cooperative(kernel: &Kernel) -> bool {
     kernel.name.starts_with("matmul_cooperative")
+}
+
+/// Kernels that run only where the adapter has integers of 64 bits: on software Vulkan.
+fn of_pairs(kernel: &Kernel) -> bool {
+    kernel.name.ends_with("_pairs")
 }
 
 /// Kernels that run only where the adapter has subgroups: on software Vulkan.
@@ -135,7 +143,7 @@ fn to_metal(shader: &Parsed, checked: bool) {
     resources.insert(UNIFORM, target(20, false));
     let entry = msl::EntryPointResources { resources, immediates_buffer: Some(20), sizes_buffer: Some(21) };
     let options = msl::Options {
-        lang_version: if cooperative(shader.kernel) {
+        lang_version: if cooperative(shader.kernel) || of_pairs(shader.kernel) {
             (2, 3)
         } else if of_subgroups(shader.kernel) {
             (2, 1)
@@ -269,8 +277,10 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
         rates,
         rounding: Rounding::default(),
         train_bias: true,
-        keep: true,
+        fetch: Fetch::Dear,
     };
+    let windows = Windows { rows: 1, offset_words: 5 };
+    let pairs = StepOptions { fetch: Fetch::DearPairs, ..step };
     let mut launches = vec![
         attention_delta::launch(attention, s, s, s),
         attention_forward::launch(attention, s, s, s, s, s, s),
@@ -291,12 +301,14 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
         embedding_gradient::launch(1, 1, 1, [s; 5]),
         embedding_update::launch(1, 1, 1, rule, rates, StateStorage::default(), [s; 5]),
         fan_in_dlogits::launch(block, Some(Loss::Bce), 1.0, 0, [s; 7]),
-        fan_in_feature_gradient::launch(block, 4, Windows { rows: 1, offset_words: 5 }, true, [s; 5]),
+        fan_in_feature_gradient::launch(block, 4, windows, Fetch::Dear, [s; 5]),
+        fan_in_feature_gradient::launch(block, 4, windows, Fetch::DearPairs, [s; 5]),
         fan_in_group_gradient::launch(block, [s; 3]),
         fan_in_group_logits::launch(block, Loss::Bce, 1.0, 0, [s; 7]),
         fan_in_group_step::launch(block, &step, (4, 1, 8), [s; 3], [s; 6], [s; 3]),
         fan_in_group_update::launch(block, &step, [s; 3], [s; 3]),
         fan_in_step::launch(block, &step, [s; 3], [s; 6], [s; 3]),
+        fan_in_step::launch(block, &pairs, [s; 3], [s; 6], [s; 3]),
         fan_in_top_k::launch(block, 5, [s; 8]),
         half_features::launch(2, true, s, s),
         label_loss::launch(block, Some(Loss::Bce), 1.0, 0, [s; 5]),

@@ -14,7 +14,7 @@ use crate::kernels::optimizer::{Rates, Rule};
 use crate::kernels::rewire_regrow::Growth;
 use crate::kernels::storage::{Indices, Precision, Rounding, Storage};
 use crate::kernels::{
-    columns_of, fan_in_group_logits, fan_in_group_step, fan_in_step, fan_in_sweep, half_features,
+    Fetch, columns_of, fan_in_group_logits, fan_in_group_step, fan_in_step, fan_in_sweep, half_features,
     inverted_index,
 };
 
@@ -103,7 +103,7 @@ pub struct FanIn {
     workspace: Workspace,
     /// The features of a step in 16 bits: in pairs, or as f32 for the one pass.
     halves: Option<Buffer>,
-    kind: DeviceKind,
+    fetch: Fetch,
 }
 
 /// Scratch of a step.
@@ -240,7 +240,7 @@ impl FanIn {
                 Some(device.allocate("features in 16 bits", bytes as u64)?)
             }
         };
-        Ok(Self { options, blocks, workspace, halves, kind: device.kind() })
+        Ok(Self { options, blocks, workspace, halves, fetch: Fetch::of(device) })
     }
 
     /// Makes its labels the rows from `first` on of a larger layer: positives, filters and rankings number them so.
@@ -294,7 +294,7 @@ impl FanIn {
             rates: step.rates,
             rounding: Rounding::new(self.options.seed, step.step),
             train_bias: self.options.train_bias,
-            keep: self.kind == DeviceKind::SoftwareGpu,
+            fetch: self.fetch,
         }
     }
 
@@ -310,7 +310,7 @@ impl FanIn {
             }
             _ => {}
         }
-        let kept = self.kind == DeviceKind::SoftwareGpu && fan_in_step::can_keep(self.options.fan_in);
+        let kept = self.fetch != Fetch::Cheap && fan_in_step::can_keep(self.options.fan_in);
         if kept { 2.0 } else { 3.0 }
     }
 

@@ -168,8 +168,8 @@ impl Launches {
         }
         self.record_lists(recording, context, chunk, |windows, [offsets, connections, sums]| {
             let bindings = [&dlogits, &before, offsets, connections, sums];
-            let (features, wide) = (context.features, context.options.keep);
-            fan_in_feature_gradient::launch(shape, features, windows, wide, bindings)
+            let (features, fetch) = (context.features, context.options.fetch);
+            fan_in_feature_gradient::launch(shape, features, windows, fetch, bindings)
         });
     }
 
@@ -207,8 +207,8 @@ impl Launches {
             recording.launch(fan_in_group_gradient::launch(shape, [&weights, &dlogits, &sent]));
             self.record_lists(recording, context, chunk, |windows, [offsets, connections, sums]| {
                 let bindings = [&sent, offsets, connections, sums];
-                let (features, wide) = (context.features, options.keep);
-                fan_in_feature_gradient::launch_summed(shape, features, windows, wide, bindings)
+                let (features, fetch) = (context.features, options.fetch);
+                fan_in_feature_gradient::launch_summed(shape, features, windows, fetch, bindings)
             });
         }
         let bindings = ([step.x, &indices, &dlogits], [&weights, &first, &second]);

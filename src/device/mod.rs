@@ -41,6 +41,8 @@ pub struct DeviceOptions {
     pub immediates: bool,
     /// Software Vulkan: let kernels be made of subgroups where the adapter has them, all of one size.
     pub subgroups: bool,
+    /// Software Vulkan: let kernels fetch 64 bits at once where the adapter has integers of 64 bits.
+    pub integers_of_64_bits: bool,
     /// GPU: ask for cooperative matrices where the adapter lists them. Drivers are young; without, none is touched.
     pub cooperative: bool,
     /// CPU: run the one-pass twin of fused groups. Without, each member's own twin runs. CUDA: let matrix
@@ -59,6 +61,7 @@ impl Default for DeviceOptions {
             checked: false,
             immediates: true,
             subgroups: true,
+            integers_of_64_bits: true,
             cooperative: true,
             fused: true,
             bf16_products: false,
@@ -111,6 +114,7 @@ enum Engine {
         fused: bool,
         group_kernels: bool,
         subgroup: Option<u32>,
+        integers_of_64_bits: bool,
     },
 }
 
@@ -196,6 +200,7 @@ impl Device {
             fused: self.runs_fused(),
             group_kernels: self.has_group_kernels(),
             subgroup: self.subgroup(),
+            integers_of_64_bits: self.has_64_bits(),
         };
         Self::of(engine, self.name.clone(), self.kind)
     }
@@ -265,6 +270,18 @@ impl Device {
             #[cfg(feature = "cuda")]
             Engine::Cuda(_) => None,
             Engine::Plan { subgroup, .. } => *subgroup,
+        }
+    }
+
+    /// Whether kernels can fetch 64 bits at once: on software Vulkan, and the CPU's twins, which do not care.
+    #[must_use]
+    pub fn has_64_bits(&self) -> bool {
+        match &self.engine {
+            Engine::Cpu(_) => true,
+            Engine::Gpu(engine) => engine.has_64_bits(),
+            #[cfg(feature = "cuda")]
+            Engine::Cuda(_) => false,
+            Engine::Plan { integers_of_64_bits, .. } => *integers_of_64_bits,
         }
     }
 

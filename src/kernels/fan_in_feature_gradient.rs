@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::fan_in_dlogits::Block;
 use super::storage::Storage;
 use super::vector::vectorised;
-use super::{WORKGROUP, columns_of, workgroups};
+use super::{Fetch, WORKGROUP, columns_of, workgroups};
 use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
 
 #[repr(C)]
@@ -23,23 +23,32 @@ struct Params {
     offset_words: u32,
 }
 
+const BINDINGS: &[Access] = &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Write];
+
 /// The kernel.
 pub static KERNEL: Kernel = Kernel {
     name: "fan_in_feature_gradient",
     source: include_str!("../../shaders/fan_in_feature_gradient.wgsl"),
-    bindings: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Write],
+    bindings: BINDINGS,
     twin,
-    variants: || {
-        let of = |weights| {
-            [Sent::ByLabel, Sent::ByGroup].map(|sent| {
-                [(1, false), (1, true), (4, true)].map(|(run, add)| constants(weights, sent, run, add))
-            })
-        };
-        let summed = [(1, false), (1, true), (4, true)]
-            .map(|(run, add)| constants(Storage::F32, Sent::SummedByGroup, run, add));
-        [Storage::ALL.map(of).concat().concat().as_slice(), &summed].concat()
-    },
+    variants: || variants(&[(1, false), (1, true), (4, true)]),
 };
+
+/// The kernel with fetches of 64 bits.
+pub static PAIRS: Kernel = Kernel {
+    name: "fan_in_feature_gradient_pairs",
+    source: include_str!("../../shaders/fan_in_feature_gradient_pairs.wgsl"),
+    bindings: BINDINGS,
+    twin,
+    variants: || variants(&[(1, false), (4, true)]),
+};
+
+/// Every storage and form of what is sent, with these runs, added or not.
+fn variants(runs: &[(u32, bool)]) -> Vec<Constants> {
+    let of = |(weights, sent)| runs.iter().map(move |(run, add)| constants(weights, sent, *run, *add));
+    let stored = Storage::ALL.into_iter().flat_map(|w| [(w, Sent::ByLabel), (w, Sent::ByGroup)]);
+    stored.chain([(Storage::F32, Sent::SummedByGroup)]).flat_map(of).collect()
+}
 
 /// How what a connection sends back lies; the number is the shader's `GROUPED`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,11 +91,17 @@ impl Windows {
 
 /// What `dlogits` [rows, columns] send back through `weights` [rows, weight words] to the features. With one window it is
 /// added to `sums` [D, columns]; with several it goes to `sums` [windows, D, columns], a sum for each. `offsets`
-/// [windows, offset words] and `connections` [rows / group · F] are the windows' inverted indices. `wide` is for adapters
-/// where a lane costs less than a fetch: each then takes sixteen samples.
-pub fn launch(block: Block, features: usize, windows: Windows, wide: bool, bindings: [&Slice; 5]) -> Launch {
+/// [windows, offset words] and `connections` [rows / group · F] are the windows' inverted indices. Where a `fetch` is dear each
+/// lane takes sixteen samples.
+pub fn launch(
+    block: Block,
+    features: usize,
+    windows: Windows,
+    fetch: Fetch,
+    bindings: [&Slice; 5],
+) -> Launch {
     let sent = if block.group > 1 { Sent::ByGroup } else { Sent::ByLabel };
-    launch_of(block, features, windows, wide, (sent, block.precision.weights), bindings)
+    launch_of(block, features, windows, fetch, (sent, block.precision.weights), bindings)
 }
 
 /// [`launch`] for groups of labels whose sums `fan_in_group_gradient` has made: `by_slot` [rows / group, F, columns].
@@ -94,18 +109,18 @@ pub fn launch_summed(
     block: Block,
     features: usize,
     windows: Windows,
-    wide: bool,
+    fetch: Fetch,
     [by_slot, offsets, connections, sums]: [&Slice; 4],
 ) -> Launch {
     let bindings = [by_slot, by_slot, offsets, connections, sums];
-    launch_of(block, features, windows, wide, (Sent::SummedByGroup, Storage::F32), bindings)
+    launch_of(block, features, windows, fetch, (Sent::SummedByGroup, Storage::F32), bindings)
 }
 
 fn launch_of(
     block: Block,
     features: usize,
     windows: Windows,
-    wide: bool,
+    fetch: Fetch,
     (sent, weights): (Sent, Storage),
     bindings: [&Slice; 5],
 ) -> Launch {
@@ -122,9 +137,9 @@ fn launch_of(
         offset_words: windows.offset_words as u32,
     };
     let one = count == 1;
-    let run = if wide && one { 4 } else { 1 };
+    let run = if fetch != Fetch::Cheap && one { 4 } else { 1 };
     Launch {
-        kernel: &KERNEL,
+        kernel: if fetch == Fetch::DearPairs { &PAIRS } else { &KERNEL },
         constants: constants(weights, sent, run, one),
         bindings: bindings.map(Clone::clone).to_vec(),
         params: words_of(&params),

@@ -6,7 +6,7 @@ use super::fan_in_dlogits::{Block, Loss, loss_row, positives_of};
 use super::optimizer::{PaddedRates, Rates, Rule, state_chunks, step_slices};
 use super::storage::{IndexReader, IndexRows, OpenRow, Precision, Rounding, Storage};
 use super::vector::vectorised;
-use super::{WORKGROUP, columns_of, workgroups};
+use super::{Fetch, WORKGROUP, columns_of, workgroups};
 use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
 
 /// The largest fan-in whose features an invocation can keep between logits and gradients: software Vulkan unrolls no
@@ -38,26 +38,37 @@ struct Params {
     rounding: Rounding,
 }
 
+const BINDINGS: &[Access] = &[
+    Access::Read,
+    Access::Read,
+    Access::Read,
+    Access::Write,
+    Access::Write,
+    Access::Write,
+    Access::Write,
+    Access::Write,
+    Access::Write,
+    Access::Write,
+    Access::Write,
+    Access::Write,
+];
+
 /// The kernel.
 pub static KERNEL: Kernel = Kernel {
     name: "fan_in_step",
     source: include_str!("../../shaders/fan_in_step.wgsl"),
-    bindings: &[
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-    ],
+    bindings: BINDINGS,
     twin,
     variants,
+};
+
+/// The kernel with fetches of 64 bits.
+pub static PAIRS: Kernel = Kernel {
+    name: "fan_in_step_pairs",
+    source: include_str!("../../shaders/fan_in_step_pairs.wgsl"),
+    bindings: BINDINGS,
+    twin,
+    variants: variants_of_pairs,
 };
 
 /// Every form, with some of the fan-ins that can be kept.
@@ -73,6 +84,21 @@ fn variants() -> Vec<Constants> {
                     all.extend([precision, halves].map(|precision| of(Loss::Bce, precision, kept)));
                 }
                 all.push(of(Loss::SquaredHinge, halves, 0));
+            }
+        }
+    }
+    all
+}
+
+/// Every rule, storage, layout of features and of indices, with and without what is kept; the rest is that of [`variants`].
+fn variants_of_pairs() -> Vec<Constants> {
+    let mut all = Vec::new();
+    for rows in IndexRows::variants() {
+        for precision in Precision::all() {
+            for rule in Rule::ALL {
+                let halves = Precision { features: Storage::F16, ..precision };
+                all.push(constants(Loss::Bce, rule, precision, rows, MAX_KEPT));
+                all.push(constants(Loss::SquaredHinge, rule, halves, rows, 0));
             }
         }
     }
@@ -107,9 +133,8 @@ pub struct StepOptions {
     pub rounding: Rounding,
     /// Whether biases are trained.
     pub train_bias: bool,
-    /// Whether an invocation may keep what it fetched for the logits until the gradients, where its fan-in allows: good
-    /// where a processor's cache stands for registers, that is on software Vulkan.
-    pub keep: bool,
+    /// Where fetches are dear an invocation keeps what it fetched for the logits until the gradients, if its fan-in allows.
+    pub fetch: Fetch,
 }
 
 /// One step of a run of labels. In: `x` [D, columns], f16 in
@@ -142,7 +167,7 @@ pub fn launch(
         train_bias: u32::from(step.train_bias),
         rounding: step.rounding,
     };
-    let kept = if step.keep && can_keep(block.fan_in) { block.fan_in } else { 0 };
+    let kept = if step.fetch != Fetch::Cheap && can_keep(block.fan_in) { block.fan_in } else { 0 };
     let bindings = [
         x,
         indices,
@@ -158,7 +183,7 @@ pub fn launch(
         label_loss,
     ];
     Launch {
-        kernel: &KERNEL,
+        kernel: if step.fetch == Fetch::DearPairs { &PAIRS } else { &KERNEL },
         constants: constants(step.loss, step.rule, block.precision, block.indices(), kept),
         bindings: bindings.map(Clone::clone).to_vec(),
         params: words_of(&params),

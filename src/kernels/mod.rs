@@ -74,7 +74,7 @@ mod top_k_list;
 pub mod top_k_merge;
 mod vector;
 
-use crate::device::Kernel;
+use crate::device::{Device, DeviceKind, Kernel};
 
 /// Features and logit gradients are stored with the batch rounded up to this.
 pub const COLUMNS: usize = 16;
@@ -99,6 +99,29 @@ pub(crate) fn workgroups(lanes: usize) -> u32 {
     u32::try_from(lanes.div_ceil(WORKGROUP as usize)).expect("a launch has fewer than 2^38 invocations")
 }
 
+/// What a fetch from a buffer costs on a device: it decides between forms of the fixed fan-in layer's kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fetch {
+    /// Not much, while registers are few: real GPUs.
+    Cheap,
+    /// As much as dozens of other operations: software Vulkan. Lanes keep what they fetched, and take more samples.
+    Dear,
+    /// Likewise, and 64 bits no more than 32.
+    DearPairs,
+}
+
+impl Fetch {
+    /// That of a device.
+    #[must_use]
+    pub fn of(device: &Device) -> Self {
+        match device.kind() {
+            DeviceKind::SoftwareGpu if device.has_64_bits() => Self::DearPairs,
+            DeviceKind::SoftwareGpu => Self::Dear,
+            _ => Self::Cheap,
+        }
+    }
+}
+
 /// Every kernel, for validation and dumps.
 pub const ALL: &[&Kernel] = &[
     &activation::KERNEL,
@@ -120,11 +143,13 @@ pub const ALL: &[&Kernel] = &[
     &embedding_update::KERNEL,
     &fan_in_dlogits::KERNEL,
     &fan_in_feature_gradient::KERNEL,
+    &fan_in_feature_gradient::PAIRS,
     &fan_in_group_gradient::KERNEL,
     &fan_in_group_logits::KERNEL,
     &fan_in_group_step::KERNEL,
     &fan_in_group_update::KERNEL,
     &fan_in_step::KERNEL,
+    &fan_in_step::PAIRS,
     &fan_in_strata_gradient::KERNEL,
     &fan_in_top_k::KERNEL,
     &half_features::KERNEL,

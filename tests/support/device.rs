@@ -3,12 +3,14 @@
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use regrow::device::{Buffer, Device, DeviceOptions, Launch, Recording, Slice};
+use regrow::kernels::Fetch;
 use regrow::random::{Purpose, below, unit, words};
 
 const OPTIONS: DeviceOptions = DeviceOptions {
     checked: false,
     immediates: true,
     subgroups: true,
+    integers_of_64_bits: true,
     cooperative: true,
     fused: true,
     bf16_products: false,
@@ -65,8 +67,11 @@ static GPU_UNIFORM: Shared = Shared::new(
     Engine::Gpu,
     DeviceOptions { checked: true, immediates: false, ..OPTIONS },
 );
-static GPU_WITHOUT_SUBGROUPS: Shared =
-    Shared::new("gpu without subgroups", Engine::Gpu, DeviceOptions { subgroups: false, ..OPTIONS });
+static GPU_PLAIN: Shared = Shared::new(
+    "gpu without optional features",
+    Engine::Gpu,
+    DeviceOptions { subgroups: false, integers_of_64_bits: false, ..OPTIONS },
+);
 static CUDA: Shared = Shared::new("cuda", Engine::Cuda, OPTIONS);
 static CUDA_UNFUSED: Shared =
     Shared::new("cuda unfused", Engine::Cuda, DeviceOptions { fused: false, ..OPTIONS });
@@ -90,9 +95,9 @@ pub fn gpu_uniform() -> (&'static str, &'static Device) {
     if on_cuda() { CPU_FUSED.device() } else { GPU_UNIFORM.device() }
 }
 
-/// A GPU whose kernels do without subgroups, as those of real GPUs do.
-pub fn gpu_without_subgroups() -> (&'static str, &'static Device) {
-    if on_cuda() { CPU_FUSED.device() } else { GPU_WITHOUT_SUBGROUPS.device() }
+/// A GPU whose kernels do without what only software Vulkan is asked for.
+pub fn gpu_plain() -> (&'static str, &'static Device) {
+    if on_cuda() { CPU_FUSED.device() } else { GPU_PLAIN.device() }
 }
 
 /// A NaN that no kernel writes.
@@ -223,6 +228,13 @@ pub fn group_kernels() -> bool {
 /// Whether all engines have kernels that are made of subgroups: CUDA has none.
 pub fn subgroups() -> bool {
     engines().into_iter().all(|(_, device)| device.subgroup().is_some())
+}
+
+/// The forms of the layer's kernels that all engines have.
+pub fn fetches() -> Vec<Fetch> {
+    let pairs = engines().into_iter().all(|(_, device)| device.has_64_bits());
+    let all = [Fetch::Cheap, Fetch::Dear, Fetch::DearPairs];
+    all.into_iter().filter(|fetch| pairs || *fetch != Fetch::DearPairs).collect()
 }
 
 /// Runs `work` on every engine and compares the outputs with those of the unfused twins, which are returned.

@@ -48,9 +48,10 @@ struct Optional {
     on_software: bool,
 }
 
-const OPTIONAL: [Optional; 2] = [
+const OPTIONAL: [Optional; 3] = [
     Optional { name: "immediates", feature: wgpu::Features::IMMEDIATES, on_software: false },
     Optional { name: "subgroups", feature: wgpu::Features::SUBGROUP, on_software: true },
+    Optional { name: "integers of 64 bits", feature: wgpu::Features::SHADER_INT64, on_software: true },
 ];
 
 /// Those that an adapter of this kind has a use for.
@@ -62,9 +63,11 @@ fn optional(kind: DeviceKind) -> impl Iterator<Item = &'static Optional> {
 fn features_to_use(adapter: &wgpu::Adapter, options: DeviceOptions) -> wgpu::Features {
     let wanted = optional(kind_of(&adapter.get_info())).map(|optional| optional.feature);
     let mut features = wanted.fold(wgpu::Features::empty(), |all, one| all | one) & adapter.features();
-    for (keep, feature) in
-        [(options.immediates, wgpu::Features::IMMEDIATES), (options.subgroups, wgpu::Features::SUBGROUP)]
-    {
+    for (keep, feature) in [
+        (options.immediates, wgpu::Features::IMMEDIATES),
+        (options.subgroups, wgpu::Features::SUBGROUP),
+        (options.integers_of_64_bits, wgpu::Features::SHADER_INT64),
+    ] {
         if !keep {
             features.remove(feature);
         }

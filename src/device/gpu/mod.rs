@@ -59,6 +59,7 @@ pub(super) struct GpuEngine {
     max_binding_bytes: u64,
     /// Lanes of a subgroup, where kernels may count on them.
     subgroup: Option<u32>,
+    integers_of_64_bits: bool,
 }
 
 struct State {
@@ -118,6 +119,7 @@ impl GpuEngine {
             (features.contains(wgpu::Features::SUBGROUP) && smallest == largest).then_some(smallest);
         Ok(Self {
             subgroup,
+            integers_of_64_bits: features.contains(wgpu::Features::SHADER_INT64),
             state: Mutex::new(State {
                 pipelines: Pipelines::new(options.checked, immediates),
                 staging: StagingRing::default(),
@@ -145,6 +147,10 @@ impl GpuEngine {
 
     pub(super) fn subgroup(&self) -> Option<u32> {
         self.subgroup
+    }
+
+    pub(super) fn has_64_bits(&self) -> bool {
+        self.integers_of_64_bits
     }
 
     pub(super) fn max_binding_bytes(&self) -> u64 {
