@@ -1,7 +1,7 @@
 // Sums of the columns of a matrix: the gradient of a bias.
 //
 // A workgroup owns COLUMNS columns. ROWS of its lanes share a column: each sums every ROWS-th row, in order, and their
-// sums are added in order.
+// sums are added in order; of up to sixteen rows one lane can take all, in the same order.
 
 // 1: add to what is there
 const ACCUMULATE: u32 = 0u;
@@ -33,8 +33,10 @@ fn main(
             sum += matrix[row * params.columns + column];
         }
     }
-    partial[local] = sum;
-    workgroupBarrier();
+    if ROWS > 1u {
+        partial[local] = sum;
+        workgroupBarrier();
+    }
     if local < COLUMNS && column < params.columns {
         for (var i = 1u; i < ROWS; i++) {
             sum += partial[i * COLUMNS + local];

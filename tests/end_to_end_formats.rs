@@ -337,12 +337,18 @@ fn shaders_are_wgsl() {
             assert!(name.ends_with(".wgsl"), "{name}");
             let module = naga::front::wgsl::parse_str(std::str::from_utf8(&text).unwrap());
             let module = module.unwrap_or_else(|error| panic!("{name}: {error}"));
-            let matrices = if name.starts_with("matmul_cooperative") {
-                Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16
-            } else {
-                Capabilities::empty()
-            };
-            let valid = Validator::new(ValidationFlags::all(), capabilities | matrices).validate(&module);
+            // What only some adapters run.
+            let mut more = Capabilities::empty();
+            if name.starts_with("matmul_cooperative") {
+                more |= Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16;
+            }
+            if name.starts_with("fan_in_group_step") {
+                more |= Capabilities::SUBGROUP;
+            }
+            if name.contains("_pairs.") {
+                more |= Capabilities::SHADER_INT64;
+            }
+            let valid = Validator::new(ValidationFlags::all(), capabilities | more).validate(&module);
             valid.unwrap_or_else(|error| panic!("{name}: {error}"));
             assert!(!module.entry_points.is_empty(), "{name} has no entry point");
         }

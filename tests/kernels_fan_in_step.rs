@@ -6,6 +6,7 @@ mod support;
 
 use regrow::device::{Buffer, Device};
 use regrow::kernels::fan_in_dlogits::{Block, Loss};
+use regrow::kernels::fan_in_group_step::Tiles;
 use regrow::kernels::fan_in_step::{self, StepOptions};
 use regrow::kernels::optimizer::Rule;
 use regrow::kernels::storage::{Precision, Rounding, Storage};
@@ -69,7 +70,7 @@ enum Form {
     /// A launch for the logits of groups and one for their weights.
     Groups,
     /// One launch for groups, by subgroups.
-    Pass,
+    Pass(Fetch),
 }
 
 /// Runs of groups of a pass.
@@ -83,7 +84,10 @@ fn forms(layer: &Layer) -> Vec<Form> {
         fetches().into_iter().filter(|fetch| *fetch != Fetch::DearPairs || fan_in != 32 || batch == 17);
     let mut all: Vec<Form> = fetches.map(Form::Labels).collect();
     all.extend((layer.block.group > 1 && group_kernels()).then_some(Form::Groups));
-    all.extend((layer.block.group > 1 && subgroups()).then_some(Form::Pass));
+    if layer.block.group > 1 && subgroups() {
+        // One of the two for each layer, for the same reason.
+        all.push(Form::Pass(if batch % 2 == 0 { Fetch::DearPairs } else { Fetch::Dear }));
+    }
     all
 }
 
@@ -96,7 +100,10 @@ fn options(layer: &Layer, loss: Loss, rule: Rule, form: Form) -> StepOptions {
         rates: Hyper::SAMPLE.rates(rule),
         rounding: Rounding::new(77, 5),
         train_bias: true,
-        fetch: if let Form::Labels(fetch) = form { fetch } else { Fetch::Cheap },
+        fetch: match form {
+            Form::Labels(fetch) | Form::Pass(fetch) => fetch,
+            Form::Groups => Fetch::Cheap,
+        },
     }
 }
 
@@ -124,7 +131,7 @@ fn parts(layer: &Layer) -> (usize, usize) {
 /// Of `all` logit gradients [rows, columns] those that a step leaves behind; a pass leaves those of each part's last
 /// group, over those of the groups before.
 fn logit_gradients<T: Copy + Default>(layer: &Layer, form: Form, all: &[T]) -> Vec<T> {
-    if form != Form::Pass {
+    if !matches!(form, Form::Pass(_)) {
         return all.to_vec();
     }
     let of_group = layer.block.group * layer.columns();
@@ -157,7 +164,7 @@ fn partial_gradients(layer: &Layer, gradients: &[f64]) -> Vec<f64> {
 fn losses(layer: &Layer, form: Form) -> usize {
     match form {
         Form::Groups => fan_in_group_logits::losses(layer.block),
-        Form::Pass => fan_in_group_step::losses(layer.block),
+        Form::Pass(_) => fan_in_group_step::losses(layer.block),
         Form::Labels(_) => layer.block.rows,
     }
 }
@@ -167,7 +174,7 @@ fn added_up(layer: &Layer, form: Form, of_pairs: &[f64]) -> Vec<f64> {
     let (columns, group) = (layer.columns(), layer.block.group);
     let tile = match form {
         Form::Groups => fan_in_group_logits::TILE,
-        Form::Pass => group,
+        Form::Pass(_) => group,
         Form::Labels(_) => return of_pairs.chunks(columns).map(|row| row.iter().sum()).collect(),
     };
     let (tiles, eights) = (group.div_ceil(tile), columns / 8);
@@ -183,7 +190,11 @@ fn added_up(layer: &Layer, form: Form, of_pairs: &[f64]) -> Vec<f64> {
 
 fn dlogits_len(layer: &Layer, form: Form) -> usize {
     let whole_groups = layer.block.group * layer.columns();
-    if form == Form::Pass { parts(layer).1 * whole_groups } else { layer.block.rows * layer.columns() }
+    if matches!(form, Form::Pass(_)) {
+        parts(layer).1 * whole_groups
+    } else {
+        layer.block.rows * layer.columns()
+    }
 }
 
 fn step(device: &Device, layer: &Layer, options: &StepOptions, form: Form) -> After {
@@ -204,7 +215,7 @@ fn step(device: &Device, layer: &Layer, options: &StepOptions, form: Form) -> Af
         states: std::array::from_fn(state),
         // A pass leaves rows alone that no group of a part has.
         dlogits: match form {
-            Form::Pass => writable(device, &vec![0.0_f32; dlogits_len(layer, form)]),
+            Form::Pass(_) => writable(device, &vec![0.0_f32; dlogits_len(layer, form)]),
             _ => garbage(device, dlogits_len(layer, form)),
         },
         // Words that hold no connection are not written.
@@ -223,16 +234,17 @@ fn step(device: &Device, layer: &Layer, options: &StepOptions, form: Form) -> Af
     let [m, v, bm, bv] = after.states.each_ref().map(Buffer::whole);
     let [w, b] = [&after.weights, &after.bias].map(Buffer::whole);
     let [dlogits, before, label_loss] = [&after.dlogits, &after.before, &after.label_loss].map(Buffer::whole);
-    if matches!(form, Form::Groups | Form::Pass) {
+    if matches!(form, Form::Groups | Form::Pass(_)) {
         let old = device.read_vec::<u32>(&after.weights, rows * words).unwrap();
         device.write(&after.before, 0, bytemuck::cast_slice(&old)).unwrap();
     }
-    if form == Form::Pass {
+    if matches!(form, Form::Pass(_)) {
         let columns = layer.columns();
         let bits = garbage(device, rows * positive_bits::words(columns)).whole();
         let count = layer.positives.len();
         run(device, [positive_bits::launch(rows, block.first_label, columns, count, [&positives, &bits])]);
-        let sizes = (layer.features, parts(layer).1, device.subgroup().unwrap());
+        let tiles = Tiles::of(device, block.group).unwrap();
+        let sizes = (layer.features, parts(layer).1, tiles);
         let (inputs, changed) = ([&x, &indices, &bits], [&w, &b, &m, &v, &bm, &bv]);
         let out = [&dlogits, &after.partial.whole(), &label_loss];
         run(device, [fan_in_group_step::launch(block, options, sizes, inputs, changed, out)]);
@@ -302,7 +314,7 @@ fn steps_follow_the_formulas() {
                 };
                 close("dlogits", &logit_gradients(&layer, form, &gradients));
                 let mut partial = partial_gradients(&layer, &gradients);
-                if form != Form::Pass {
+                if !matches!(form, Form::Pass(_)) {
                     partial.fill(0.0);
                 }
                 let slack = sum_tolerance(layer.block.rows + 8, &partial);

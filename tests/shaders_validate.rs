@@ -68,7 +68,7 @@ fn of_pairs(kernel: &Kernel) -> bool {
 
 /// Kernels that run only where the adapter has subgroups: on software Vulkan.
 fn of_subgroups(kernel: &Kernel) -> bool {
-    kernel.name == fan_in_group_step::KERNEL.name
+    kernel.name.starts_with(fan_in_group_step::KERNEL.name)
 }
 
 /// Every kernel in every variant, with immediates and without.
@@ -281,6 +281,8 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
     };
     let windows = Windows { rows: 1, offset_words: 5 };
     let pairs = StepOptions { fetch: Fetch::DearPairs, ..step };
+    let cpu = Device::cpu(DeviceOptions { threads: 1, ..DeviceOptions::default() }).unwrap();
+    let tiles = fan_in_group_step::Tiles::of(&cpu, 8).unwrap();
     let mut launches = vec![
         attention_delta::launch(attention, s, s, s),
         attention_forward::launch(attention, s, s, s, s, s, s),
@@ -305,7 +307,8 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
         fan_in_feature_gradient::launch(block, 4, windows, Fetch::DearPairs, [s; 5]),
         fan_in_group_gradient::launch(block, [s; 3]),
         fan_in_group_logits::launch(block, Loss::Bce, 1.0, 0, [s; 7]),
-        fan_in_group_step::launch(block, &step, (4, 1, 8), [s; 3], [s; 6], [s; 3]),
+        fan_in_group_step::launch(block, &step, (4, 1, tiles), [s; 3], [s; 6], [s; 3]),
+        fan_in_group_step::launch(block, &pairs, (4, 1, tiles), [s; 3], [s; 6], [s; 3]),
         fan_in_group_update::launch(block, &step, [s; 3], [s; 3]),
         fan_in_step::launch(block, &step, [s; 3], [s; 6], [s; 3]),
         fan_in_step::launch(block, &pairs, [s; 3], [s; 6], [s; 3]),

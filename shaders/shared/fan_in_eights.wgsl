@@ -1,19 +1,9 @@
 // What a training step of the fixed fan-in layer fetches of the features: eight samples at a time. Who imports this has
 // `x`, an array of vec4<u32>: [D, columns].
-
-// How the features lie in x: 0 f32, 1 f16, two in a word.
-const FEATURES: u32 = 0u;
-
-struct Eight { low: vec4<f32>, high: vec4<f32> }
+//!import eight
 
 // Eight samples of a feature.
 fn fetch(at: u32) -> Eight {
-    if FEATURES == 1u {
-        let word = x[at];
-        return Eight(
-            vec4<f32>(unpack2x16float(word.x), unpack2x16float(word.y)),
-            vec4<f32>(unpack2x16float(word.z), unpack2x16float(word.w)),
-        );
-    }
+    if FEATURES == 1u { return halves(x[at]); }
     return Eight(bitcast<vec4<f32>>(x[2u * at]), bitcast<vec4<f32>>(x[2u * at + 1u]));
 }

@@ -14,8 +14,7 @@ use crate::kernels::optimizer::{Rates, Rule};
 use crate::kernels::rewire_regrow::Growth;
 use crate::kernels::storage::{Indices, Precision, Rounding, Storage};
 use crate::kernels::{
-    Fetch, columns_of, fan_in_group_logits, fan_in_group_step, fan_in_step, fan_in_sweep, half_features,
-    inverted_index,
+    Fetch, columns_of, fan_in_group_logits, fan_in_step, fan_in_sweep, half_features, inverted_index,
 };
 
 /// Logit gradients of a block take at most so many bytes.
@@ -304,7 +303,7 @@ impl FanIn {
     #[must_use]
     pub fn fetches_of_a_step(&self) -> f64 {
         match &self.workspace {
-            Workspace::Groups(_) => return fan_in_group_step::fetches(self.options.group),
+            Workspace::Groups(pass) => return pass.fetches(&self.options),
             Workspace::Launches(launches) if launches.steps_in_groups() => {
                 return 3.0 / fan_in_group_logits::TILE as f64 + 1.0 / self.options.group as f64;
             }

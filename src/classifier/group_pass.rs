@@ -8,7 +8,7 @@ use super::fan_in::{FanInOptions, Step};
 use crate::device::{Buffer, Device, DeviceKind, Recording};
 use crate::error::Result;
 use crate::kernels::fan_in_dlogits::Block;
-use crate::kernels::fan_in_group_step::{self, rounds_of_a_group};
+use crate::kernels::fan_in_group_step::{self, Tiles};
 use crate::kernels::fan_in_step::StepOptions;
 use crate::kernels::{column_sum, columns_of, loss_sum, positive_bits};
 
@@ -19,8 +19,8 @@ const PARTS: usize = 16;
 pub(super) struct GroupPass {
     /// Labels of a chunk, in whole groups.
     chunk_rows: usize,
-    /// Lanes of a subgroup.
-    subgroup: u32,
+    /// How its work is shared out.
+    tiles: Tiles,
     /// Which samples are positive for the labels of a chunk, [rows, words].
     bits: Buffer,
     /// Logit gradients of a group, [`PARTS`, group, columns].
@@ -31,15 +31,18 @@ pub(super) struct GroupPass {
     partial: Buffer,
 }
 
-/// The groups of a chunk and the lanes of a subgroup, where a step of such a layer is one pass: the loops of software
+/// The groups of a chunk and how their work is shared out, where a step of such a layer is one pass: the loops of software
 /// Vulkan end early, and a lane must reach the end of its groups.
-fn chunk_groups(device: &Device, options: &FanInOptions) -> Option<(usize, u32)> {
-    let subgroup = device.subgroup().filter(|_| device.kind() == DeviceKind::SoftwareGpu)?;
+fn chunk_groups(device: &Device, options: &FanInOptions) -> Option<(usize, Tiles)> {
     let FanInOptions { group, fan_in, max_batch, precision, .. } = *options;
+    if device.kind() != DeviceKind::SoftwareGpu || group == 1 {
+        return None;
+    }
+    let tiles = Tiles::of(device, group)?;
     let block = Block { rows: group, first_label: 0, fan_in, group, batch: max_batch, precision };
-    let of_part = SOFTWARE_ITERATIONS / rounds_of_a_group(block, subgroup);
+    let of_part = SOFTWARE_ITERATIONS / tiles.rounds_of_a_group(block);
     let groups = PARTS * of_part / UNIT * UNIT;
-    (group > 1 && groups > 0).then_some((groups, subgroup))
+    (groups > 0).then_some((groups, tiles))
 }
 
 impl GroupPass {
@@ -49,19 +52,24 @@ impl GroupPass {
         options: &FanInOptions,
         block_rows: usize,
     ) -> Result<Option<Self>> {
-        let Some((groups, subgroup)) = chunk_groups(device, options) else { return Ok(None) };
+        let Some((groups, tiles)) = chunk_groups(device, options) else { return Ok(None) };
         let chunk_rows = groups * options.group;
         let (rows, columns) = (chunk_rows.min(block_rows), columns_of(options.max_batch));
         let groups = rows.div_ceil(options.group);
         let allocate = |label: &str, numbers: usize| device.allocate(label, (numbers * 4) as u64);
         Ok(Some(Self {
             chunk_rows,
-            subgroup,
+            tiles,
             bits: allocate("positives of a chunk", rows * positive_bits::words(columns))?,
             dlogits: allocate("logit gradients", PARTS * options.group * columns)?,
             losses: allocate("label losses", groups * columns / 8)?,
             partial: allocate("partial feature gradients", PARTS * options.features * columns)?,
         }))
+    }
+
+    /// How often a step fetches for each connection and sample.
+    pub(super) fn fetches(&self, options: &FanInOptions) -> f64 {
+        self.tiles.fetches(options.group)
     }
 
     /// Records the step of all blocks.
@@ -108,7 +116,7 @@ impl GroupPass {
         recording.launch(fan_in_group_step::launch(
             shape,
             launch,
-            (features, parts, self.subgroup),
+            (features, parts, self.tiles),
             [step.x, &chunk.indices(), &bits],
             chunk.changed().each_ref(),
             [&dlogits, &partial, &of_groups],

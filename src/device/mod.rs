@@ -115,6 +115,7 @@ enum Engine {
         group_kernels: bool,
         subgroup: Option<u32>,
         integers_of_64_bits: bool,
+        checked: bool,
     },
 }
 
@@ -201,6 +202,7 @@ impl Device {
             group_kernels: self.has_group_kernels(),
             subgroup: self.subgroup(),
             integers_of_64_bits: self.has_64_bits(),
+            checked: self.is_checked(),
         };
         Self::of(engine, self.name.clone(), self.kind)
     }
@@ -282,6 +284,18 @@ impl Device {
             #[cfg(feature = "cuda")]
             Engine::Cuda(_) => false,
             Engine::Plan { integers_of_64_bits, .. } => *integers_of_64_bits,
+        }
+    }
+
+    /// Whether every access of a shader is guarded: [`DeviceOptions::checked`].
+    #[must_use]
+    pub fn is_checked(&self) -> bool {
+        match &self.engine {
+            Engine::Cpu(_) => false,
+            Engine::Gpu(engine) => engine.is_checked(),
+            #[cfg(feature = "cuda")]
+            Engine::Cuda(_) => false,
+            Engine::Plan { checked, .. } => *checked,
         }
     }
 

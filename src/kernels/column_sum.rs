@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::WORKGROUP;
 use super::vector::vectorised;
 use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
 
@@ -23,21 +24,33 @@ pub static KERNEL: Kernel = Kernel {
     source: include_str!("../../shaders/column_sum.wgsl"),
     bindings: &[Access::Read, Access::Write],
     twin,
-    variants: || [false, true].map(constants).to_vec(),
+    variants: || {
+        [[COLUMNS, ROWS], [WORKGROUP, 1]]
+            .into_iter()
+            .flat_map(|shape| [false, true].map(|add| constants_of(add, shape)))
+            .collect()
+    },
 };
 
+/// Those of sums over many rows.
 pub(super) fn constants(accumulate: bool) -> Constants {
-    vec![("ACCUMULATE", u32::from(accumulate)), ("COLUMNS", COLUMNS), ("ROWS", ROWS)]
+    constants_of(accumulate, [COLUMNS, ROWS])
+}
+
+fn constants_of(accumulate: bool, [columns, rows]: [u32; 2]) -> Constants {
+    vec![("ACCUMULATE", u32::from(accumulate)), ("COLUMNS", columns), ("ROWS", rows)]
 }
 
 /// `sums` \[columns\] of `matrix` [rows, columns]; `accumulate` adds to what is there.
 pub fn launch(rows: usize, columns: usize, matrix: &Slice, sums: &Slice, accumulate: bool) -> Launch {
+    // Of few rows a lane takes all: it waits for nobody, and the order of the sum is the same.
+    let shape = if rows <= ROWS as usize { [WORKGROUP, 1] } else { [COLUMNS, ROWS] };
     Launch {
         kernel: &KERNEL,
-        constants: constants(accumulate),
+        constants: constants_of(accumulate, shape),
         bindings: vec![matrix.clone(), sums.clone()],
         params: words_of(&Params { rows: rows as u32, columns: columns as u32 }),
-        workgroups: (columns as u32).div_ceil(COLUMNS),
+        workgroups: (columns as u32).div_ceil(shape[0]),
         work: (rows * columns) as u64,
     }
 }

@@ -9,17 +9,67 @@ use super::fan_in_step::{RowScratch, StepOptions, dot, open_features};
 use super::optimizer::{PaddedRates, Rule, state_chunks, step_slices};
 use super::storage::{IndexReader, IndexRows, Precision, Rounding, Storage};
 use super::vector::vectorised;
-use super::{columns_of, positive_bits};
-use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
+use super::{Fetch, columns_of, positive_bits};
+use crate::device::{Access, Constants, Device, Kernel, Launch, Slice, TwinCall, words_of};
 
-/// Most labels whose logits a lane holds.
-const LABELS: usize = 16;
-/// Connections of which a lane holds what they send back.
-const SLOTS: usize = 16;
-/// Most labels of whose weights a lane holds the gradients.
-const STEPPED: usize = 8;
-/// Lanes for validation; an adapter's own subgroup is what is launched.
-const SUBGROUP: u32 = 8;
+/// How the work is shared out: lanes, and what each holds sums of.
+#[derive(Clone, Copy, Debug)]
+pub struct Tiles {
+    /// Lanes of a subgroup, which takes one group after the other.
+    subgroup: u32,
+    /// Labels whose logits a lane holds.
+    labels: usize,
+    /// Connections of which a lane holds what they send back.
+    slots: usize,
+    /// Labels of whose weights a lane holds the gradients.
+    stepped: usize,
+}
+
+impl Tiles {
+    const LARGE: Self = Self { subgroup: 8, labels: 16, slots: 16, stepped: 16 };
+    const SMALL: Self = Self { subgroup: 8, labels: 8, slots: 8, stepped: 4 };
+
+    /// Those for groups of so many labels on a device, if it has subgroups. Where every access is guarded they are small:
+    /// drivers take long over large ones there.
+    #[must_use]
+    pub fn of(device: &Device, group: usize) -> Option<Self> {
+        let subgroup = device.subgroup()?;
+        let tiles = if device.is_checked() { Self::SMALL } else { Self::LARGE };
+        let at_most = |labels: usize| if group <= 8 { labels.min(8) } else { labels };
+        let (labels, stepped) = (at_most(tiles.labels), at_most(tiles.stepped));
+        Some(Self { subgroup, labels, stepped, ..tiles })
+    }
+
+    fn constants(self) -> [(&'static str, u32); 4] {
+        [
+            ("LABELS", self.labels as u32),
+            ("SLOTS", self.slots as u32),
+            ("STEPPED", self.stepped as u32),
+            ("SUBGROUP", self.subgroup),
+        ]
+    }
+
+    /// The most rounds that the loops of a lane make for one group, of labels as in `block`. Loops over constants are
+    /// unrolled and do not count.
+    #[must_use]
+    pub fn rounds_of_a_group(self, block: Block) -> usize {
+        let Block { fan_in, group, batch, .. } = block;
+        let eights = columns_of(batch) / 8;
+        let runs_of = |count: usize| count.div_ceil(self.subgroup as usize);
+        let forward = group.div_ceil(self.labels) * (1 + runs_of(fan_in) + fan_in + self.labels);
+        let back = fan_in.div_ceil(self.slots) * (1 + group + self.slots);
+        let walk = 1 + runs_of(eights) + eights + self.stepped;
+        let steps = group.div_ceil(self.stepped) * (1 + runs_of(fan_in.div_ceil(8)) * walk);
+        1 + runs_of(eights) * (1 + forward + back) + steps
+    }
+
+    /// How often a lane fetches, for each connection and sample of groups of so many labels, a feature or what its
+    /// gradient is made of.
+    #[must_use]
+    pub fn fetches(self, group: usize) -> f64 {
+        [self.labels, self.slots, self.stepped, group].map(|numbers| 1.0 / numbers as f64).iter().sum()
+    }
+}
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -42,24 +92,35 @@ struct Params {
     parts: u32,
 }
 
+const BINDINGS: &[Access] = &[
+    Access::Read,
+    Access::Read,
+    Access::Read,
+    Access::Write,
+    Access::Write,
+    Access::Write,
+    Access::Write,
+    Access::Write,
+    Access::Write,
+    Access::Write,
+    Access::Write,
+    Access::Write,
+];
+
 /// The kernel.
 pub static KERNEL: Kernel = Kernel {
     name: "fan_in_group_step",
     source: include_str!("../../shaders/fan_in_group_step.wgsl"),
-    bindings: &[
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-    ],
+    bindings: BINDINGS,
+    twin,
+    variants,
+};
+
+/// The kernel with fetches of 64 bits.
+pub static PAIRS: Kernel = Kernel {
+    name: "fan_in_group_step_pairs",
+    source: include_str!("../../shaders/fan_in_group_step_pairs.wgsl"),
+    bindings: BINDINGS,
     twin,
     variants,
 };
@@ -71,58 +132,17 @@ fn variants() -> Vec<Constants> {
         for precision in Precision::all() {
             for rule in Rule::ALL {
                 let halves = Precision { features: Storage::F16, ..precision };
-                all.push(constants(Loss::Bce, rule, precision, rows, (LABELS, SUBGROUP)));
-                all.push(constants(Loss::SquaredHinge, rule, halves, rows, (LABELS / 2, SUBGROUP / 2)));
+                all.push(constants(Loss::Bce, rule, precision, rows, Tiles::LARGE));
+                all.push(constants(Loss::SquaredHinge, rule, halves, rows, Tiles::SMALL));
             }
         }
     }
     all
 }
 
-fn constants(
-    loss: Loss,
-    rule: Rule,
-    precision: Precision,
-    rows: IndexRows,
-    (labels, subgroup): (usize, u32),
-) -> Constants {
-    let own = [
-        ("FEATURES", precision.features as u32),
-        ("LABELS", labels as u32),
-        ("LOSS", loss as u32),
-        ("OPTIMIZER", rule as u32),
-        ("SUBGROUP", subgroup),
-    ];
-    [own.as_slice(), &precision.constants(), &rows.constants()].concat()
-}
-
-/// Labels whose logits a lane holds: not more than a small group has.
-fn labels_at_once(group: usize) -> usize {
-    if group <= LABELS / 2 { LABELS / 2 } else { LABELS }
-}
-
-/// The most rounds that the loops of a lane make for one group, of labels as in `block`, with `subgroup` lanes. Loops over
-/// constants are unrolled and do not count.
-#[must_use]
-pub fn rounds_of_a_group(block: Block, subgroup: u32) -> usize {
-    let Block { fan_in, group, batch, .. } = block;
-    let (lanes, columns) = (subgroup as usize, columns_of(batch));
-    let runs_of = |count: usize| count.div_ceil(lanes);
-    let labels = labels_at_once(group);
-    let forward = group.div_ceil(labels) * (1 + runs_of(fan_in) + fan_in + labels);
-    let back = fan_in.div_ceil(SLOTS) * (1 + group + SLOTS);
-    let quads = columns / 4;
-    let steps =
-        group.div_ceil(STEPPED) * (1 + runs_of(fan_in.div_ceil(8)) * (1 + runs_of(quads) + quads + STEPPED));
-    1 + runs_of(columns / 8) * (1 + forward + back) + steps
-}
-
-/// How often a lane fetches, for each connection and sample of groups of so many labels, a feature or what its gradient
-/// is made of.
-#[must_use]
-pub fn fetches(group: usize) -> f64 {
-    let of = |labels: usize| 1.0 / labels as f64;
-    of(labels_at_once(group)) + of(SLOTS) + of(STEPPED) + of(group)
+fn constants(loss: Loss, rule: Rule, precision: Precision, rows: IndexRows, tiles: Tiles) -> Constants {
+    let own = [("FEATURES", precision.features as u32), ("LOSS", loss as u32), ("OPTIMIZER", rule as u32)];
+    [own.as_slice(), &tiles.constants(), &precision.constants(), &rows.constants()].concat()
 }
 
 /// Losses that a launch gives: one for each group and eight samples.
@@ -131,7 +151,7 @@ pub fn losses(block: Block) -> usize {
     block.index_rows() * columns_of(block.batch) / 8
 }
 
-/// One step of a run of labels in `parts` runs of groups, by subgroups of `subgroup` lanes. In: `x` [D, columns], f16 in
+/// One step of a run of labels in `parts` runs of groups. In: `x` [D, columns], f16 in
 /// pairs where the precision has them so, `indices` [rows / group, index words], `positive_bits` [rows, words]. Changed:
 /// `weights` [rows, weight words], `bias` \[rows\], their first and second states [rows, moment words] and \[rows\];
 /// `partial` [parts, D, columns], to which each part adds what its labels send back. Scratch: `dlogits`
@@ -139,7 +159,7 @@ pub fn losses(block: Block) -> usize {
 pub fn launch(
     block: Block,
     step: &StepOptions,
-    (features, parts, subgroup): (usize, usize, u32),
+    (features, parts, tiles): (usize, usize, Tiles),
     [x, indices, positive_bits]: [&Slice; 3],
     [weights, bias, first, second, bias_first, bias_second]: [&Slice; 6],
     [dlogits, partial, losses]: [&Slice; 3],
@@ -177,10 +197,9 @@ pub fn launch(
         partial,
         losses,
     ];
-    let lanes = (labels_at_once(block.group), subgroup);
     Launch {
-        kernel: &KERNEL,
-        constants: constants(step.loss, step.rule, block.precision, block.indices(), lanes),
+        kernel: if step.fetch == Fetch::DearPairs { &PAIRS } else { &KERNEL },
+        constants: constants(step.loss, step.rule, block.precision, block.indices(), tiles),
         bindings: bindings.map(Clone::clone).to_vec(),
         params: words_of(&params),
         workgroups: parts as u32,

@@ -147,6 +147,7 @@ pub const ALL: &[&Kernel] = &[
     &fan_in_group_gradient::KERNEL,
     &fan_in_group_logits::KERNEL,
     &fan_in_group_step::KERNEL,
+    &fan_in_group_step::PAIRS,
     &fan_in_group_update::KERNEL,
     &fan_in_step::KERNEL,
     &fan_in_step::PAIRS,

@@ -60,6 +60,7 @@ pub(super) struct GpuEngine {
     /// Lanes of a subgroup, where kernels may count on them.
     subgroup: Option<u32>,
     integers_of_64_bits: bool,
+    checked: bool,
 }
 
 struct State {
@@ -119,6 +120,7 @@ impl GpuEngine {
             (features.contains(wgpu::Features::SUBGROUP) && smallest == largest).then_some(smallest);
         Ok(Self {
             subgroup,
+            checked: options.checked,
             integers_of_64_bits: features.contains(wgpu::Features::SHADER_INT64),
             state: Mutex::new(State {
                 pipelines: Pipelines::new(options.checked, immediates),
@@ -151,6 +153,10 @@ impl GpuEngine {
 
     pub(super) fn has_64_bits(&self) -> bool {
         self.integers_of_64_bits
+    }
+
+    pub(super) fn is_checked(&self) -> bool {
+        self.checked
     }
 
     pub(super) fn max_binding_bytes(&self) -> u64 {
