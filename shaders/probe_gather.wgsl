@@ -1,49 +1,8 @@
-// Fetches rows of features at random indices, 16 samples at a time, as the classifier does: how fast this adapter
-// gathers what lies in its caches.
-//
-// An invocation owns the sums of 16 samples, as in fan_in_dlogits.
-//!import linear
+// How fast features are gathered, with fetches of 32 bits.
+//!import probe_gather
 
-const WORKGROUP: u32 = 64u;
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>; // [D, columns]
 
-struct Params {
-    lanes: u32,
-    rounds: u32,
-    features: u32,
-    quads: u32, // columns / 4, a multiple of 4
-}
-var<immediate> params: Params;
-
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;         // [D, columns]
-@group(0) @binding(1) var<storage, read_write> sums: array<vec4<f32>>; // [lanes, 4]
-
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let lane = lane_of(workgroup, grid, WORKGROUP, local);
-    if lane >= params.lanes {
-        return;
-    }
-    var s0 = vec4<f32>(0.0);
-    var s1 = s0;
-    var s2 = s0;
-    var s3 = s0;
-    var state = lane * 2654435761u;
-    for (var round = 0u; round < params.rounds; round++) {
-        state = state * 1664525u + 1013904223u;
-        let row = ((state >> 16u) % params.features) * params.quads;
-        for (var tile = 0u; tile < params.quads; tile += 4u) {
-            s0 += x[row + tile];
-            s1 += x[row + tile + 1u];
-            s2 += x[row + tile + 2u];
-            s3 += x[row + tile + 3u];
-        }
-    }
-    sums[4u * lane] = s0;
-    sums[4u * lane + 1u] = s1;
-    sums[4u * lane + 2u] = s2;
-    sums[4u * lane + 3u] = s3;
+fn seen(at: u32) -> vec4<f32> {
+    return x[at];
 }

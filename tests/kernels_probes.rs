@@ -3,7 +3,7 @@
 mod support;
 
 use regrow::kernels::{probe_copy, probe_fma, probe_gather};
-use support::device::{Numbers, Outputs, compare, garbage, run, upload};
+use support::device::{Numbers, Outputs, compare, fetches, garbage, run, upload};
 
 #[test]
 fn copies_are_copies() {
@@ -39,13 +39,17 @@ fn chains_come_to_their_ends() {
 
 #[test]
 fn gathers_fetch_the_rows_they_should() {
-    for (lanes, rounds, features, columns) in [(1, 1, 1, 16), (7, 5, 10, 32), (130, 9, 77, 48)] {
+    let sizes = [(1, 1, 1, 16), (7, 5, 10, 32), (130, 9, 77, 48)];
+    for ((lanes, rounds, features, columns), fetch) in
+        sizes.into_iter().flat_map(|sizes| fetches().into_iter().map(move |fetch| (sizes, fetch)))
+    {
         // Integers: sums are exact in any order.
         let x = Numbers::new(3).integers(features * columns, 9);
-        let got = compare(&format!("{lanes} lanes, {columns} columns"), |device| {
+        let got = compare(&format!("{lanes} lanes, {columns} columns, {fetch:?}"), |device| {
             let sums = garbage(device, lanes * 16);
             let x = upload(device, &x);
-            run(device, [probe_gather::launch(lanes, rounds, [features, columns], &x, &sums.whole())]);
+            let bindings = [&x, &sums.whole()];
+            run(device, [probe_gather::launch(lanes, rounds, [features, columns], fetch, bindings)]);
             Outputs::of(device).within("sums", &sums, lanes * 16, 0.0)
         });
         for lane in 0..lanes {

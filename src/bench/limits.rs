@@ -7,7 +7,7 @@ use super::timer::time;
 use super::{Row, Work};
 use crate::device::{Device, DeviceKind, Launch, Recording};
 use crate::error::Result;
-use crate::kernels::{columns_of, probe_copy, probe_fma, probe_gather};
+use crate::kernels::{Fetch, columns_of, probe_copy, probe_fma, probe_gather};
 
 /// Bytes that are copied, far more than any cache holds.
 const COPY_BYTES: u64 = 96 << 20;
@@ -60,8 +60,11 @@ impl Limits {
         let (features, columns) = (layer.features, columns_of(layer.batch));
         let x = device.upload("x", &vec![1.0_f32; features * columns])?;
         let rounds = (1 << 12) / columns;
-        let gather =
-            run("gathers", &|| probe_gather::launch(lanes, rounds, [features, columns], &x.whole(), &sums))?;
+        // As the layer's kernels fetch here.
+        let fetch = Fetch::of(device);
+        let gather = run("gathers", &|| {
+            probe_gather::launch(lanes, rounds, [features, columns], fetch, [&x.whole(), &sums])
+        })?;
         let rate = |work: usize, row: &Row| work as f64 / (row.milliseconds / 1e3);
         let limits = Self {
             copy_bytes: moved / (first.milliseconds / 1e3),

@@ -34,6 +34,7 @@ const SHARED: &[(&str, &str)] = &[
     ("fan_in_feature_gradient", include_str!("../../shaders/shared/fan_in_feature_gradient.wgsl")),
     ("fan_in_group_step", include_str!("../../shaders/shared/fan_in_group_step.wgsl")),
     ("fan_in_step", include_str!("../../shaders/shared/fan_in_step.wgsl")),
+    ("probe_gather", include_str!("../../shaders/shared/probe_gather.wgsl")),
     ("pairs", include_str!("../../shaders/shared/pairs.wgsl")),
     ("fan_in_bias", include_str!("../../shaders/shared/fan_in_bias.wgsl")),
     ("fan_in_eights", include_str!("../../shaders/shared/fan_in_eights.wgsl")),

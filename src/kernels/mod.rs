@@ -181,6 +181,7 @@ pub const ALL: &[&Kernel] = &[
     &probe_copy::KERNEL,
     &probe_fma::KERNEL,
     &probe_gather::KERNEL,
+    &probe_gather::PAIRS,
     &rewire_gradient::KERNEL,
     &rewire_histogram::KERNEL,
     &rewire_mask::KERNEL,

@@ -3,7 +3,7 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{WORKGROUP, workgroups};
+use super::{Fetch, WORKGROUP, workgroups};
 use crate::device::{Access, Kernel, Launch, Slice, TwinCall, words_of};
 
 #[repr(C)]
@@ -24,17 +24,26 @@ pub static KERNEL: Kernel = Kernel {
     variants: || vec![vec![("WORKGROUP", WORKGROUP)]],
 };
 
+/// The kernel with fetches of 64 bits.
+pub static PAIRS: Kernel = Kernel {
+    name: "probe_gather_pairs",
+    source: include_str!("../../shaders/probe_gather_pairs.wgsl"),
+    bindings: &[Access::Read, Access::Write],
+    twin,
+    variants: || vec![vec![("WORKGROUP", WORKGROUP)]],
+};
+
 /// `lanes` · `rounds` random rows of `x` [features, columns], added up in tiles of 16 samples: `sums` [lanes, 16].
 /// `columns` is a multiple of 16.
 pub fn launch(
     lanes: usize,
     rounds: usize,
     [features, columns]: [usize; 2],
-    x: &Slice,
-    sums: &Slice,
+    fetch: Fetch,
+    [x, sums]: [&Slice; 2],
 ) -> Launch {
     Launch {
-        kernel: &KERNEL,
+        kernel: if fetch == Fetch::DearPairs { &PAIRS } else { &KERNEL },
         constants: vec![("WORKGROUP", WORKGROUP)],
         bindings: vec![x.clone(), sums.clone()],
         params: words_of(&Params {
