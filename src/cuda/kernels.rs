@@ -34,7 +34,7 @@ const fn form(name: &'static str, constants: &'static [&'static str]) -> Form {
 pub(super) const FORMS: &[Form] = &[
     form("activation", &["ACTIVATION", "BACKWARD"]),
     form("bias_update", &["OPTIMIZER"]),
-    Form { name: "column_sum", constants: &["ACCUMULATE"], shape: threads_for_columns },
+    Form { name: "column_sum", constants: &["ACCUMULATE"], shape: a_block_for_sixteen_columns },
     form("dropout_columns", &[]),
     form("dropout_columns_backward", &[]),
     form("fan_in_dlogits", &["LOSS", "WEIGHTS", INDEX_ROWS[0], INDEX_ROWS[1]]),
@@ -140,10 +140,9 @@ fn four_threads_a_lane(launch: &Launch) -> Shape {
     Shape { blocks: 4 * shape.blocks, ..shape }
 }
 
-/// COLUMNS times ROWS threads.
-fn threads_for_columns(launch: &Launch) -> Shape {
-    let threads = SIZES[2..].iter().filter_map(|name| constant(launch, name)).product();
-    Shape { blocks: launch.workgroups, threads, shared_bytes: 0 }
+/// Sixteen columns for a block of 256 threads, whatever the workgroups: see `column_sum.cu`.
+fn a_block_for_sixteen_columns(launch: &Launch) -> Shape {
+    Shape { blocks: launch.params[1].div_ceil(16), threads: 256, shared_bytes: 0 }
 }
 
 /// Eight warps for 32 x 32 elements of a product: see `matmul.cu`.
@@ -190,7 +189,7 @@ mod tests {
     use crate::kernels::ALL;
 
     /// Constants that choose how a shader computes, not what: a form has its own way.
-    const WAYS: [&str; 4] = ["GROUPED", "KEPT", "RUN", "VECTORS"];
+    const WAYS: [&str; 5] = ["GROUPED", "KEPT", "RUN", "TILE", "VECTORS"];
 
     /// A constant that a form does not know would select nothing.
     #[test]

@@ -44,14 +44,23 @@ pub static KERNEL: Kernel = Kernel {
     ],
     twin,
     variants: || {
-        let of =
-            |rows| Storage::ALL.map(|weights| [1, 5, 100, MAX_K].map(|k| constants_of(k, weights, rows)));
+        let of = |rows| {
+            Storage::ALL.map(|weights| {
+                let of = |k, group| constants_of(k, weights, rows, group);
+                [of(1, 1), of(5, 1), of(100, 1), of(MAX_K, 1), of(5, TILE), of(MAX_K, TILE)]
+            })
+        };
         IndexRows::variants().map(of).concat().concat()
     },
 };
 
-fn constants_of(k: usize, weights: Storage, rows: IndexRows) -> Constants {
-    [constants(k), vec![("WEIGHTS", weights as u32)], rows.constants().to_vec()].concat()
+/// Labels of a group that a lane takes together, where labels share rows of indices.
+const TILE: usize = 8;
+
+fn constants_of(k: usize, weights: Storage, rows: IndexRows, group: usize) -> Constants {
+    let tile = if group > 1 { TILE } else { 1 };
+    let own = [("TILE", tile as u32), ("WEIGHTS", weights as u32)];
+    [constants(k).as_slice(), &own, &rows.constants()].concat()
 }
 
 /// `scores` and `labels` [segments, columns, K] of the samples in `x` [D, columns], best first, filtered by
@@ -76,7 +85,7 @@ pub fn launch(
     };
     Launch {
         kernel: &KERNEL,
-        constants: constants_of(k, block.precision.weights, block.indices()),
+        constants: constants_of(k, block.precision.weights, block.indices(), block.group),
         bindings: [x, weights, indices, bias, filter_offsets, filter_labels, scores, labels]
             .map(Clone::clone)
             .to_vec(),
