@@ -134,9 +134,9 @@ fn blocks_chunks_and_windows_together_are_the_layer() {
 
 #[test]
 fn chunks_of_small_groups_are_computed_to_their_ends() {
-    // More groups than a chunk takes on software Vulkan, whose loops end early and say nothing: of one connection and of
-    // many, which spend their rounds on other loops.
-    for (rows, fan_in, group, batch) in [(100_000, 1, 8, 1), (17_000, 100, 8, 3)] {
+    // More groups than a chunk takes on software Vulkan, whose loops end early and say nothing: of one connection, so many
+    // that one chunk of all of them would not reach its end, and of many, which spend their rounds on other loops.
+    for (rows, fan_in, group, batch) in [(300_000, 1, 8, 1), (17_000, 100, 8, 3)] {
         let precision = Precision::default();
         let block = Block { rows, first_label: 0, fan_in, group, batch, precision };
         let layer = Layer::new((block, 128), 90);
@@ -144,5 +144,17 @@ fn chunks_of_small_groups_are_computed_to_their_ends() {
         for (engine, device) in engines().into_iter().chain([gpu_plain()]) {
             truth.check(&format!("{block:?} on {engine}"), &step(device, &layer, 0, batch));
         }
+    }
+}
+
+#[test]
+fn features_too_many_for_partial_sums_are_trained_too() {
+    // Sixteen sums of 4,096 features for 1,024 samples are 256 MiB, twice what software Vulkan binds.
+    let precision = Precision::default();
+    let block = Block { rows: 64, first_label: 0, fan_in: 5, group: 8, batch: 7, precision };
+    let layer = Layer::new((block, 4096), 91);
+    let truth = Truth::of(&layer);
+    for (engine, device) in engines() {
+        truth.check(&format!("{block:?} of 4,096 features on {engine}"), &step(device, &layer, 0, 1024));
     }
 }

@@ -4,7 +4,7 @@
 use super::block::LabelBlock;
 use super::chunk::{Chunk, rows_of};
 use super::cut::{SOFTWARE_ITERATIONS, UNIT};
-use super::fan_in::{FanInOptions, Step};
+use super::fan_in::{FanInOptions, Step, WORKSPACE_BYTES};
 use crate::device::{Buffer, Device, DeviceKind, Recording};
 use crate::error::Result;
 use crate::kernels::fan_in_dlogits::Block;
@@ -34,8 +34,10 @@ pub(super) struct GroupPass {
 /// The groups of a chunk and how their work is shared out, where a step of such a layer is one pass: the loops of software
 /// Vulkan end early, and a lane must reach the end of its groups.
 fn chunk_groups(device: &Device, options: &FanInOptions) -> Option<(usize, Tiles)> {
-    let FanInOptions { group, fan_in, max_batch, precision, .. } = *options;
-    if device.kind() != DeviceKind::SoftwareGpu || group == 1 {
+    let FanInOptions { group, fan_in, max_batch, precision, features, .. } = *options;
+    // Many features and large batches would make the partial sums larger than a binding may be.
+    let partial = PARTS * features * columns_of(max_batch) * 4;
+    if device.kind() != DeviceKind::SoftwareGpu || group == 1 || partial > WORKSPACE_BYTES {
         return None;
     }
     let tiles = Tiles::of(device, group)?;

@@ -5,12 +5,12 @@ use rayon::prelude::*;
 
 use super::fan_in_dlogits::{Block, Loss};
 use super::fan_in_group_logits::losses_by_eights;
-use super::fan_in_step::{RowScratch, StepOptions, dot, open_features};
+use super::fan_in_step::{BINDINGS, RowScratch, StepOptions, dot, open_features};
 use super::optimizer::{PaddedRates, Rule, state_chunks, step_slices};
 use super::storage::{IndexReader, IndexRows, Precision, Rounding, Storage};
 use super::vector::vectorised;
 use super::{Fetch, columns_of, positive_bits};
-use crate::device::{Access, Constants, Device, Kernel, Launch, Slice, TwinCall, words_of};
+use crate::device::{Constants, Device, Kernel, Launch, Slice, TwinCall, words_of};
 
 /// How the work is shared out: lanes, and what each holds sums of.
 #[derive(Clone, Copy, Debug)]
@@ -23,11 +23,13 @@ pub struct Tiles {
     slots: usize,
     /// Labels of whose weights a lane holds the gradients.
     stepped: usize,
+    /// Whether drivers unroll the loops over these numbers, so that they are no rounds: not where naga guards them.
+    unrolled: bool,
 }
 
 impl Tiles {
-    const LARGE: Self = Self { subgroup: 8, labels: 16, slots: 16, stepped: 16 };
-    const SMALL: Self = Self { subgroup: 8, labels: 8, slots: 8, stepped: 4 };
+    const LARGE: Self = Self { subgroup: 8, labels: 16, slots: 16, stepped: 16, unrolled: true };
+    const SMALL: Self = Self { subgroup: 8, labels: 8, slots: 8, stepped: 4, unrolled: false };
 
     /// Those for groups of so many labels on a device, if it has subgroups. Where every access is guarded they are small:
     /// drivers take long over large ones there.
@@ -49,18 +51,22 @@ impl Tiles {
         ]
     }
 
-    /// The most rounds that the loops of a lane make for one group, of labels as in `block`. Loops over constants are
-    /// unrolled and do not count.
+    /// The most rounds that the loops of a lane make for one group, of labels as in `block`.
     #[must_use]
     pub fn rounds_of_a_group(self, block: Block) -> usize {
         let Block { fan_in, group, batch, .. } = block;
+        let Self { labels, slots, stepped, .. } = self;
         let eights = columns_of(batch) / 8;
         let runs_of = |count: usize| count.div_ceil(self.subgroup as usize);
-        let forward = group.div_ceil(self.labels) * (1 + runs_of(fan_in) + fan_in + self.labels);
-        let back = fan_in.div_ceil(self.slots) * (1 + group + self.slots);
-        let walk = 1 + runs_of(eights) + eights + self.stepped;
-        let steps = group.div_ceil(self.stepped) * (1 + runs_of(fan_in.div_ceil(8)) * walk);
-        1 + runs_of(eights) * (1 + forward + back) + steps
+        // A round with a loop over so many of the tile's numbers in it.
+        let over = |numbers: usize| if self.unrolled { 1 } else { 1 + numbers };
+        let forward = over(labels) + (runs_of(fan_in) + fan_in + labels) * over(labels);
+        let back = over(slots) + group * over(2 * slots) + slots * over(slots);
+        // Eight connections are eight more numbers; a step of a label's weights goes over them, too.
+        let walk = over(stepped + 8) * (1 + runs_of(eights) + eights) + stepped * over(stepped + 8);
+        let steps = group.div_ceil(stepped) * (1 + runs_of(fan_in.div_ceil(8)) * walk);
+        let of_run = 1 + group.div_ceil(labels) * forward + fan_in.div_ceil(slots) * back;
+        1 + runs_of(eights) * of_run + steps
     }
 
     /// How often a lane fetches, for each connection and sample of groups of so many labels, a feature or what its
@@ -91,21 +97,6 @@ struct Params {
     features: u32,
     parts: u32,
 }
-
-const BINDINGS: &[Access] = &[
-    Access::Read,
-    Access::Read,
-    Access::Read,
-    Access::Write,
-    Access::Write,
-    Access::Write,
-    Access::Write,
-    Access::Write,
-    Access::Write,
-    Access::Write,
-    Access::Write,
-    Access::Write,
-];
 
 /// The kernel.
 pub static KERNEL: Kernel = Kernel {

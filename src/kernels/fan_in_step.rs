@@ -38,7 +38,9 @@ struct Params {
     rounding: Rounding,
 }
 
-const BINDINGS: &[Access] = &[
+/// Features, indices and positives; weights, biases and their states; three more that are written: the same for every kernel
+/// that takes labels through a whole step.
+pub(super) const BINDINGS: &[Access] = &[
     Access::Read,
     Access::Read,
     Access::Read,

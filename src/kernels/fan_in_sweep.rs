@@ -12,12 +12,12 @@ use rayon::prelude::*;
 
 use super::columns_of;
 use super::fan_in_dlogits::{Block, Loss, loss_row};
-use super::fan_in_step::RowScratch;
+use super::fan_in_step::{BINDINGS, RowScratch};
 use super::group_tiles::{GroupGradients, GroupLogits, open_group};
 use super::label_walk::{backward, logits, sum};
 use super::optimizer::{Rates, Rule, state_chunks, step_slices};
 use super::storage::{IndexReader, IndexRows, Rounding, Storage};
-use crate::device::{Access, Fused, TwinCall, words_of};
+use crate::device::{Fused, TwinCall, words_of};
 
 /// Parts into which a block's labels are cut; each has its own partial gradient of the features.
 pub const PARTS: usize = 16;
@@ -53,24 +53,7 @@ struct Params {
 
 /// The one-pass form. Bindings: x, indices, positives; weights, bias, states of the weights (2), of the bias (2),
 /// partial gradients [[`PARTS`], D, columns], dx, the ring of losses.
-pub static FUSED: Fused = Fused {
-    name: "fan_in_sweep",
-    bindings: &[
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-    ],
-    twin,
-};
+pub static FUSED: Fused = Fused { name: "fan_in_sweep", bindings: BINDINGS, twin };
 
 /// The parameters of [`FUSED`].
 #[must_use]
