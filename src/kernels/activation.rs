@@ -107,13 +107,13 @@ fn gelu_factor<const TANH: bool>(x: f32) -> (f32, f32) {
         // 0.5 (1 + tanh(u / 2)) is the logistic function of u = √(8/π) (x + 0.044715 x³).
         const SLOPE: f32 = 1.595_769;
         let u = SLOPE * x * (1.0 + 0.044_715 * x * x);
-        let e = exp_negative(-u.abs());
+        let e = exp_negative::<false>(-u.abs());
         let reciprocal = 1.0 / (1.0 + e);
         let slope = SLOPE * (1.0 + 0.134_145 * x * x);
         return (if u < 0.0 { e } else { 1.0 } * reciprocal, e * reciprocal * reciprocal * slope);
     }
     // erf by Abramowitz and Stegun 7.1.26, absolute error 1.5e-7; its exponential is also the density's.
-    let e = exp_negative(-0.5 * x * x);
+    let e = exp_negative::<false>(-0.5 * x * x);
     let t = 1.0 / (1.0 + 0.231_641_89 * x.abs());
     let p = t * (0.254_829_6 + t * (-0.284_496_74 + t * (1.421_413_7 + t * (-1.453_152 + t * 1.061_405_4))));
     let tail = 0.5 * p * e;

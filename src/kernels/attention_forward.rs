@@ -136,7 +136,7 @@ fn softmax<S: Simd>(simd: S, scores: &mut [f32]) -> (f32, f32) {
         largest = simd.max_f32s(largest, *scores);
     }
     let largest = simd.reduce_max_f32s(largest);
-    scores.iter_mut().for_each(|score| *score = exp_negative(*score - largest));
+    scores.iter_mut().for_each(|score| *score = exp_negative::<false>(*score - largest));
     let (vectors, _) = S::as_simd_f32s(scores);
     let mut total = simd.splat_f32s(0.0);
     for p in vectors {

@@ -140,12 +140,12 @@ impl WithSimd for Backward<'_, '_> {
 fn score_gradients(mask: Mask, lse: f32, delta: f32, (s, dp): (&mut [f32], &mut [f32]), drawn: &[u32]) {
     if drawn.is_empty() {
         for (s, dp) in s.iter_mut().zip(dp) {
-            *s = exp_negative(*s - lse);
+            *s = exp_negative::<false>(*s - lse);
             *dp = *s * (*dp - delta);
         }
     } else {
         for ((s, dp), word) in s.iter_mut().zip(dp).zip(drawn) {
-            let (probability, factor) = (exp_negative(*s - lse), mask.factor(*word));
+            let (probability, factor) = (exp_negative::<false>(*s - lse), mask.factor(*word));
             *s = probability * factor;
             *dp = probability * (*dp * factor - delta);
         }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::storage::{IndexRows, Precision, Storage};
-use super::vector::{exp_negative, vectorised};
+use super::vector::{exp_negative, mul_add, vectorised};
 use super::{WORKGROUP, columns_of, workgroups};
 use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
 
@@ -149,33 +149,34 @@ pub fn launch(
     }
 }
 
-/// (loss, gradient) of a logit; `sign` is −1 for a positive label, +1 for a negative one.
+/// (loss, gradient) of a logit; `sign` is −1 for a positive label, +1 for a negative one; `FUSED` as in [`mul_add`].
 #[inline(always)]
-pub(crate) fn loss_of<const HINGE: bool>(z: f32, sign: f32) -> (f32, f32) {
+fn loss_of<const HINGE: bool, const FUSED: bool>(z: f32, sign: f32) -> (f32, f32) {
     let u = z * sign;
     if HINGE {
         // By comparison, not max: a NaN must reach the loss.
         let margin = if 1.0 + u <= 0.0 { 0.0 } else { 1.0 + u };
         return (margin * margin, 2.0 * sign * margin);
     }
-    let e = exp_negative(-u.abs());
+    let e = exp_negative::<FUSED>(-u.abs());
     // log(1 + e) = 2 artanh(s) by its series; s is at most 1/3.
     // One division serves both this s and the sigmoid.
     let reciprocal = 1.0 / ((1.0 + e) * (2.0 + e));
     let s = e * (1.0 + e) * reciprocal;
     let t = s * s;
-    let series = 1.0
-        + t * (1.0 / 3.0
-            + t * (0.2 + t * (1.0 / 7.0 + t * (1.0 / 9.0 + t * (1.0 / 11.0 + t * (1.0 / 13.0))))));
+    let mut series = 1.0 / 13.0;
+    for term in [1.0 / 11.0, 1.0 / 9.0, 1.0 / 7.0, 0.2, 1.0 / 3.0, 1.0] {
+        series = mul_add::<FUSED>(t, series, term);
+    }
     let positive_part = if u > 0.0 { u } else { 0.0 };
     let sigmoid = if u >= 0.0 { 1.0 } else { e } * (2.0 + e) * reciprocal;
-    (positive_part + 2.0 * s * series, sign * sigmoid)
+    (mul_add::<FUSED>(2.0 * s, series, positive_part), sign * sigmoid)
 }
 
 /// Turns the logits `z` of one label into loss gradients times `scale` in place; columns beyond `batch` become 0.
-/// Returns the sum of the losses. `positives` are the (label, sample) pairs of this label.
+/// Returns the sum of the losses. `positives` are the (label, sample) pairs of this label; `FUSED` as in [`mul_add`].
 #[inline(always)]
-pub(crate) fn loss_row<const HINGE: bool>(
+pub(crate) fn loss_row<const HINGE: bool, const FUSED: bool>(
     z: &mut [f32],
     batch: usize,
     positives: &[[u32; 2]],
@@ -184,7 +185,7 @@ pub(crate) fn loss_row<const HINGE: bool>(
     // Positives are few: they sit out the loop over all samples, which then has no branches, and come after it.
     let mut kept = [0.0_f32; 16];
     if positives.len() > kept.len() {
-        return loss_row_slow::<HINGE>(z, batch, positives, scale);
+        return loss_row_slow::<HINGE, FUSED>(z, batch, positives, scale);
     }
     for (keep, [_, sample]) in kept.iter_mut().zip(positives) {
         *keep = std::mem::replace(&mut z[*sample as usize], NO_LOSS);
@@ -194,7 +195,7 @@ pub(crate) fn loss_row<const HINGE: bool>(
     beyond.fill(0.0);
     for chunk in inside.chunks_mut(16) {
         for (z, lane) in chunk.iter_mut().zip(&mut lanes) {
-            let (loss, gradient) = loss_of::<HINGE>(*z, 1.0);
+            let (loss, gradient) = loss_of::<HINGE, FUSED>(*z, 1.0);
             *lane += loss;
             *z = scale * gradient;
         }
@@ -206,7 +207,7 @@ pub(crate) fn loss_row<const HINGE: bool>(
     }
     let mut total = lanes[0];
     for (keep, [_, sample]) in kept.iter().zip(positives) {
-        let (loss, gradient) = loss_of::<HINGE>(*keep, -1.0);
+        let (loss, gradient) = loss_of::<HINGE, FUSED>(*keep, -1.0);
         total += loss;
         z[*sample as usize] = scale * gradient;
     }
@@ -218,12 +219,17 @@ const NO_LOSS: f32 = -1e30;
 
 /// [`loss_row`] for a label with many positives in the batch.
 #[inline(always)]
-fn loss_row_slow<const HINGE: bool>(z: &mut [f32], batch: usize, positives: &[[u32; 2]], scale: f32) -> f32 {
+fn loss_row_slow<const HINGE: bool, const FUSED: bool>(
+    z: &mut [f32],
+    batch: usize,
+    positives: &[[u32; 2]],
+    scale: f32,
+) -> f32 {
     let mut total = 0.0;
     let mut next = positives.iter().map(|pair| pair[1] as usize).peekable();
     for (sample, z) in z.iter_mut().enumerate() {
         let sign = if next.next_if_eq(&sample).is_some() { -1.0 } else { 1.0 };
-        let (loss, gradient) = loss_of::<HINGE>(*z, sign);
+        let (loss, gradient) = loss_of::<HINGE, FUSED>(*z, sign);
         let inside = sample < batch;
         total += if inside { loss } else { 0.0 };
         *z = if inside { scale * gradient } else { 0.0 };
@@ -262,8 +268,8 @@ fn twin(call: &mut TwinCall<'_>) {
                 }
                 let label = p.first_label + row as u32;
                 *total = match loss {
-                    0 => loss_row::<false>(z, batch, positives_of(positives, label), p.scale),
-                    1 => loss_row::<true>(z, batch, positives_of(positives, label), p.scale),
+                    0 => loss_row::<false, false>(z, batch, positives_of(positives, label), p.scale),
+                    1 => loss_row::<true, false>(z, batch, positives_of(positives, label), p.scale),
                     _ => 0.0,
                 };
             },

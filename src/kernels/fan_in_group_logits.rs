@@ -174,9 +174,9 @@ pub(super) fn losses_by_eights(
             .collect();
         let batch = (batch - batch.min(first)).min(SAMPLES as u32) as usize;
         *loss += if hinge {
-            loss_row::<true>(z, batch, &mine, scale)
+            loss_row::<true, false>(z, batch, &mine, scale)
         } else {
-            loss_row::<false>(z, batch, &mine, scale)
+            loss_row::<false, false>(z, batch, &mine, scale)
         };
     }
 }

@@ -286,9 +286,9 @@ impl Rows<'_> {
                     }
                     let positives = positives_of(positives, label);
                     label_loss[i] = if hinge {
-                        loss_row::<true>(z, batch, positives, p.scale)
+                        loss_row::<true, false>(z, batch, positives, p.scale)
                     } else {
-                        loss_row::<false>(z, batch, positives, p.scale)
+                        loss_row::<false, false>(z, batch, positives, p.scale)
                     };
                     for (gradient, feature) in gradients.iter_mut().zip(indices) {
                         *gradient = dot(of(feature), z);

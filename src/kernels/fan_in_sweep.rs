@@ -17,6 +17,7 @@ use super::group_tiles::{GroupGradients, GroupLogits, open_group};
 use super::label_walk::{backward, logits, sum};
 use super::optimizer::{Rates, Rule, state_chunks, step_slices};
 use super::storage::{IndexReader, IndexRows, Rounding, Storage};
+use super::vector::fuses;
 use crate::device::{Fused, TwinCall, words_of};
 
 /// Parts into which a block's labels are cut; each has its own partial gradient of the features.
@@ -217,7 +218,7 @@ impl WithSimd for Part<'_> {
 
             let (mine, later) = split_label(positives, first_label + row as u32);
             positives = later;
-            total += p.loss(row_values, mine);
+            total += p.loss::<S>(row_values, mine);
 
             let (g, _) = S::as_simd_f32s(row_values);
             gradients.fill(0.0);
@@ -272,7 +273,7 @@ impl WithSimd for Groups<'_> {
                 let (mine, later) = split_label(positives, first_label + (first + member) as u32);
                 positives = later;
                 let row = tile.row(member);
-                total += p.loss(row, mine);
+                total += p.loss::<S>(row, mine);
                 bias_gradients[first + member] = sum(simd, S::as_simd_f32s(row).0);
             }
             gradients.compute(simd, &mut tile, labels, indices, weights, part.dx);
@@ -294,11 +295,13 @@ impl Params {
 
     /// [`loss_row`] of a label.
     #[inline(always)]
-    fn loss(&self, z: &mut [f32], positives: &[[u32; 2]]) -> f64 {
-        f64::from(if self.hinge == 1 {
-            loss_row::<true>(z, self.batch as usize, positives, self.scale)
-        } else {
-            loss_row::<false>(z, self.batch as usize, positives, self.scale)
+    fn loss<S: Simd>(&self, z: &mut [f32], positives: &[[u32; 2]]) -> f64 {
+        let (batch, scale) = (self.batch as usize, self.scale);
+        f64::from(match (self.hinge == 1, const { fuses::<S>() }) {
+            (true, false) => loss_row::<true, false>(z, batch, positives, scale),
+            (true, true) => loss_row::<true, true>(z, batch, positives, scale),
+            (false, false) => loss_row::<false, false>(z, batch, positives, scale),
+            (false, true) => loss_row::<false, true>(z, batch, positives, scale),
         })
     }
 

@@ -74,8 +74,8 @@ fn twin(call: &mut TwinCall<'_>) {
                 z.iter_mut().zip(logits).for_each(|(z, logit)| *z = logit + bias[row]);
                 let label = p.first_label + row as u32;
                 *total = match loss {
-                    0 => loss_row::<false>(z, batch, positives_of(positives, label), p.scale),
-                    1 => loss_row::<true>(z, batch, positives_of(positives, label), p.scale),
+                    0 => loss_row::<false, false>(z, batch, positives_of(positives, label), p.scale),
+                    1 => loss_row::<true, false>(z, batch, positives_of(positives, label), p.scale),
                     _ => 0.0,
                 };
             },

@@ -2,6 +2,8 @@
 
 use pulp::Simd;
 
+use super::vector::SumsOfFour;
+
 /// The sum of all lanes.
 #[inline(always)]
 pub(super) fn sum<S: Simd>(simd: S, numbers: &[S::f32s]) -> f32 {
@@ -105,18 +107,42 @@ fn backward_chunk<S: Simd, const N: usize>(
     g: &[S::f32s],
     gradients: &mut [f32],
 ) {
-    let mut held = [simd.splat_f32s(0.0); N];
-    held.copy_from_slice(&g[at..at + N]);
-    for ((w, i), gradient) in weights.iter().zip(indices).zip(gradients) {
-        let w = simd.splat_f32s(*w);
-        let base = usize::from(*i) * stride + at;
-        let x = run::<_, N>(x, base);
-        let (dx, _) = dx[base..].split_first_chunk_mut::<N>().expect("indices name features");
-        let mut sums = [simd.splat_f32s(0.0); 2];
-        for n in 0..N {
-            dx[n] = simd.mul_add_e_f32s(w, held[n], dx[n]);
-            sums[n % 2] = simd.mul_add_e_f32s(held[n], x[n], sums[n % 2]);
+    let held = *run::<_, N>(g, at);
+    let sums_of_four = SumsOfFour::<S>::new(simd);
+    let ((weights, weights_left), (indices, indices_left)) =
+        (weights.as_chunks::<4>(), indices.as_chunks::<4>());
+    let (gradients, gradients_left) = gradients.as_chunks_mut::<4>();
+    for ((weights, indices), gradients) in weights.iter().zip(indices).zip(gradients) {
+        let mut lanes = [simd.splat_f32s(0.0); 4];
+        for ((lanes, w), i) in lanes.iter_mut().zip(weights).zip(indices) {
+            *lanes = backward_connection(simd, x, dx, usize::from(*i) * stride + at, *w, &held);
         }
-        *gradient += simd.reduce_sum_f32s(simd.add_f32s(sums[0], sums[1]));
+        let sums = sums_of_four.of(simd, lanes);
+        gradients.iter_mut().zip(sums).for_each(|(gradient, sum)| *gradient += sum);
     }
+    for ((w, i), gradient) in weights_left.iter().zip(indices_left).zip(gradients_left) {
+        let lanes = backward_connection(simd, x, dx, usize::from(*i) * stride + at, *w, &held);
+        *gradient += simd.reduce_sum_f32s(lanes);
+    }
+}
+
+/// The way back of one connection, whose samples begin at vector `at` of x and dx. What the gradient is the sum of, in lanes.
+#[inline(always)]
+fn backward_connection<S: Simd, const N: usize>(
+    simd: S,
+    x: &[S::f32s],
+    dx: &mut [S::f32s],
+    at: usize,
+    weight: f32,
+    g: &[S::f32s; N],
+) -> S::f32s {
+    let w = simd.splat_f32s(weight);
+    let x = run::<_, N>(x, at);
+    let (dx, _) = dx[at..].split_first_chunk_mut::<N>().expect("indices name features");
+    let mut sums = [simd.splat_f32s(0.0); 2];
+    for n in 0..N {
+        dx[n] = simd.mul_add_e_f32s(w, g[n], dx[n]);
+        sums[n % 2] = simd.mul_add_e_f32s(g[n], x[n], sums[n % 2]);
+    }
+    simd.add_f32s(sums[0], sums[1])
 }
