@@ -8,12 +8,12 @@ use regrow::kernels::fan_in_feature_gradient::Windows;
 use regrow::kernels::fan_in_top_k::{LOWEST, NOTHING, segments};
 use regrow::kernels::storage::Precision;
 use regrow::kernels::{
-    Fetch, columns_of, fan_in_dlogits, fan_in_feature_gradient, fan_in_group_gradient, fan_in_top_k,
-    index_words, inverted_index, loss_sum, top_k_merge,
+    Fetch, columns_of, fan_in_dlogits, fan_in_feature_gradient, fan_in_feature_gradient_tiles,
+    fan_in_group_gradient, fan_in_top_k, index_words, inverted_index, loss_sum, top_k_merge,
 };
 use support::device::{
-    Numbers, Outputs, ULP, assert_close, compare, engines, fetches, garbage, group_kernels, run,
-    sum_tolerance, upload, writable,
+    Numbers, Outputs, ULP, assert_close, compare, engines, fetch_on, fetches, garbage, group_kernels, run,
+    sum_tolerance, tiles, tiles_of_rows, upload, writable,
 };
 use support::layer::{Layer, loss_of, shapes};
 
@@ -152,6 +152,7 @@ fn feature_gradient(
         offsets.extend(device.read_vec::<u32>(&starts, features + 2).unwrap());
         connections.extend(device.read_vec::<u32>(&lists, list_len).unwrap());
     }
+    let gradients = dlogits;
     let [dlogits, weights] = [dlogits, &layer.weights].map(|values| upload(device, values));
     let [offsets, connections] = [&offsets, &connections].map(|words| upload(device, words));
     let area = features * layer.columns();
@@ -162,6 +163,13 @@ fn feature_gradient(
         let bindings = [&by_slot, &offsets, &connections, &sums.whole()];
         let gather = fan_in_feature_gradient::launch_summed(block, features, windows, fetch, bindings);
         run(device, [products, gather]);
+        return sums;
+    }
+    let fetch = fetch_on(device, fetch);
+    if fetch == Fetch::Tiles {
+        let tiles = tiles_of_rows(device, gradients, layer.columns()).whole();
+        let bindings = [&tiles, &weights, &offsets, &connections, &sums.whole()];
+        run(device, [fan_in_feature_gradient_tiles::launch(block, features, bindings)]);
         return sums;
     }
     let bindings = [&dlogits, &weights, &offsets, &connections, &sums.whole()];
@@ -185,6 +193,9 @@ fn feature_gradient_gathers_every_connection() {
         let a_third = (rows.div_ceil(3)).next_multiple_of(group);
         let mut cuts: Vec<_> = fetches().into_iter().map(|fetch| (rows, fetch)).collect();
         cuts.extend([(a_third, Fetch::Dear), (group, Fetch::Cheap)]);
+        if tiles() && group == 1 && layer.columns() <= 128 {
+            cuts.push((rows, Fetch::Tiles));
+        }
         let by_group = if group > 1 && group_kernels() { vec![false, true] } else { vec![false] };
         let forms = cuts.into_iter().flat_map(|cut| by_group.iter().map(move |by_group| (cut, *by_group)));
         for ((window_rows, fetch), by_group) in forms {

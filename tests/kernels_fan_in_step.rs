@@ -11,12 +11,12 @@ use regrow::kernels::fan_in_step::{self, StepOptions};
 use regrow::kernels::optimizer::Rule;
 use regrow::kernels::storage::{Precision, Rounding, Storage};
 use regrow::kernels::{
-    Fetch, bias_update, fan_in_group_logits, fan_in_group_step, fan_in_group_update, half_features,
-    positive_bits,
+    Fetch, bias_update, fan_in_group_logits, fan_in_group_step, fan_in_group_update, feature_tiles,
+    half_features, positive_bits,
 };
 use support::device::{
-    Outputs, assert_close, compare, engines, fetches, garbage, group_kernels, run, subgroups, sum_tolerance,
-    upload, writable,
+    Outputs, assert_close, compare, engines, fetch_on, fetches, garbage, group_kernels, rows_of_tiles, run,
+    subgroups, sum_tolerance, tiles, upload, writable,
 };
 use support::layer::{Hyper, Layer};
 
@@ -83,6 +83,11 @@ fn forms(layer: &Layer) -> Vec<Form> {
     let fetches =
         fetches().into_iter().filter(|fetch| *fetch != Fetch::DearPairs || fan_in != 32 || batch == 17);
     let mut all: Vec<Form> = fetches.map(Form::Labels).collect();
+    let f32s = layer.block.precision.features == Storage::F32;
+    if tiles() && f32s && fan_in_step::can_keep(fan_in) && feature_tiles::count(batch) <= feature_tiles::MOST
+    {
+        all.push(Form::Labels(Fetch::Tiles));
+    }
     all.extend((layer.block.group > 1 && group_kernels()).then_some(Form::Groups));
     if layer.block.group > 1 && subgroups() {
         // One of the two for each layer, for the same reason.
@@ -223,7 +228,14 @@ fn step(device: &Device, layer: &Layer, options: &StepOptions, form: Form) -> Af
         label_loss: garbage(device, losses(layer, form)),
         partial: writable(device, &vec![0.0_f32; parts(layer).1 * layer.features * layer.columns()]),
     };
+    let options = &StepOptions { fetch: fetch_on(device, options.fetch), ..*options };
+    let in_tiles = options.fetch == Fetch::Tiles;
     let mut x = upload(device, &layer.x);
+    if in_tiles {
+        let tiles = garbage(device, feature_tiles::bytes(block.batch) as usize / 4).whole();
+        run(device, [feature_tiles::launch(layer.features, block.batch, &x, &tiles)]);
+        x = tiles;
+    }
     if precision.features == Storage::F16 {
         let halves = garbage(device, layer.x.len() / 2).whole();
         run(device, [half_features::launch(layer.x.len(), true, &x, &halves)]);
@@ -260,6 +272,8 @@ fn step(device: &Device, layer: &Layer, options: &StepOptions, form: Form) -> Af
         run(device, [fan_in_group_update::launch(block, options, [&x, &indices, &dlogits], [&w, &m, &v])]);
         return after;
     }
+    let tiles = garbage(device, feature_tiles::bytes(block.batch) as usize / 4);
+    let gradients = if in_tiles { tiles.whole() } else { dlogits };
     run(
         device,
         [fan_in_step::launch(
@@ -267,9 +281,13 @@ fn step(device: &Device, layer: &Layer, options: &StepOptions, form: Form) -> Af
             options,
             [&x, &indices, &positives],
             [&w, &b, &m, &v, &bm, &bv],
-            [&dlogits, &before, &label_loss],
+            [&gradients, &before, &label_loss],
         )],
     );
+    if in_tiles {
+        let gradients = rows_of_tiles(device, &tiles, [rows, layer.columns()]);
+        device.write(&after.dlogits, 0, bytemuck::cast_slice(&gradients)).unwrap();
+    }
     after
 }
 

@@ -61,7 +61,7 @@ impl LayerSizes {
     }
 
     /// The layer of these sizes.
-    fn options(&self) -> FanInOptions {
+    pub(super) fn options(&self) -> FanInOptions {
         FanInOptions {
             labels: self.labels,
             features: self.features,

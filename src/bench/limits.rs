@@ -7,7 +7,7 @@ use super::timer::time;
 use super::{Row, Work};
 use crate::device::{Device, DeviceKind, Launch, Recording};
 use crate::error::Result;
-use crate::kernels::{Fetch, columns_of, probe_copy, probe_fma, probe_gather};
+use crate::kernels::{COLUMNS, Fetch, columns_of, feature_tiles, probe_copy, probe_fma, probe_gather};
 
 /// Bytes that are copied, far more than any cache holds.
 const COPY_BYTES: u64 = 96 << 20;
@@ -57,11 +57,14 @@ impl Limits {
         let sums = sums.whole();
         let arithmetic = run("multiply-adds", &|| probe_fma::launch(lanes, ROUNDS, &sums))?;
 
-        let (features, columns) = (layer.features, columns_of(layer.batch));
+        // As the layer's kernels fetch here.
+        let fetch = layer.options().fetch(device);
+        let (features, columns) = match fetch {
+            Fetch::Tiles => (feature_tiles::ROWS, COLUMNS),
+            _ => (layer.features, columns_of(layer.batch)),
+        };
         let x = device.upload("x", &vec![1.0_f32; features * columns])?;
         let rounds = (1 << 12) / columns;
-        // As the layer's kernels fetch here.
-        let fetch = Fetch::of(device);
         let gather = run("gathers", &|| {
             probe_gather::launch(lanes, rounds, [features, columns], fetch, [&x.whole(), &sums])
         })?;

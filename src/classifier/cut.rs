@@ -4,12 +4,12 @@
 //! needs of it, are kept until that has read them. A window is what an inverted index is about: the features' gradient of a
 //! window is a sum of its own, and the windows' sums are added in order.
 
-use super::fan_in::{FanInOptions, WORKSPACE_BYTES};
+use super::options::{FanInOptions, WORKSPACE_BYTES};
 use crate::device::DeviceKind;
 use crate::error::{Error, Result};
-use crate::kernels::columns_of;
 use crate::kernels::fan_in_feature_gradient::Windows;
 use crate::kernels::inverted_index::MAX_INDEX_ROWS;
+use crate::kernels::{Fetch, columns_of, feature_tiles};
 
 /// Rows of labels and of indices that are a multiple of this begin where slices may.
 pub(super) const UNIT: usize = 64;
@@ -51,12 +51,13 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    /// For blocks of at most `block_rows` labels; `by_group`: whether what a group sends back is summed up for each of its
+    /// For blocks of at most `block_rows` labels, whose step fetches so; `by_group`: whether what a group sends back is summed up for each of its
     /// connections.
     pub(super) fn choose(
         kind: DeviceKind,
         options: &FanInOptions,
         block_rows: usize,
+        fetch: Fetch,
         by_group: bool,
     ) -> Self {
         let columns = columns_of(options.max_batch);
@@ -69,6 +70,10 @@ impl Cut {
         };
         // Slices of offsets begin where slices may, too.
         let offset_words = (options.features + 1).next_multiple_of(UNIT);
+        if fetch == Fetch::Tiles {
+            let rows = feature_tiles::ROWS;
+            return Self { chunk_rows: rows, windows: Windows { rows, offset_words } };
+        }
         if kind == DeviceKind::SoftwareGpu {
             let rows = units(SOFTWARE_CHUNK_BYTES / (columns * 4)).min(sending(SOFTWARE_SENT_BYTES));
             return Self { chunk_rows: rows, windows: Windows { rows, offset_words } };
@@ -112,7 +117,8 @@ mod tests {
         for kind in KINDS {
             for (group, block_rows) in [(1, 7), (1, 131_072), (8, 131_072), (64, 100_000), (1000, 64_000)] {
                 for (features, batch) in [(3, 1), (768, 64), (768, 1000), (65_536, 512)] {
-                    let cut = Cut::choose(kind, &options(2, group, features, batch), block_rows, group > 1);
+                    let options = options(2, group, features, batch);
+                    let cut = Cut::choose(kind, &options, block_rows, Fetch::Dear, group > 1);
                     let case = format!("{kind:?}, groups of {group}, {block_rows} rows: {cut:?}");
                     let Windows { rows, offset_words } = cut.windows;
                     assert_eq!(rows % (UNIT * group), 0, "{case}");
@@ -127,13 +133,15 @@ mod tests {
     #[test]
     fn large_gpus_get_lanes_and_software_its_cache() {
         // 262,144 rows of 64 columns are 64 MiB of logit gradients.
-        let of = |kind| Cut::choose(kind, &options(32, 1, 768, 64), 262_144, false);
-        let gpu = of(DeviceKind::DiscreteGpu);
+        let of = |kind, fetch| Cut::choose(kind, &options(32, 1, 768, 64), 262_144, fetch, false);
+        let gpu = of(DeviceKind::DiscreteGpu, Fetch::Cheap);
         assert!(gpu.chunk_rows >= 262_144);
         // Ten windows of 12,288 lanes.
         assert_eq!((gpu.windows.of(262_144), gpu.windows.rows), (10, 26_240));
-        let software = of(DeviceKind::SoftwareGpu);
-        assert_eq!((software.chunk_rows, software.windows.rows), (2048, 2048));
+        for (fetch, rows) in [(Fetch::Dear, 2048), (Fetch::DearPairs, 2048), (Fetch::Tiles, 1024)] {
+            let software = of(DeviceKind::SoftwareGpu, fetch);
+            assert_eq!((software.chunk_rows, software.windows.rows), (rows, rows));
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::fan_in::Step;
+use super::options::Step;
 use crate::device::{Buffer, Device, DeviceKind, Recording, Slice};
 use crate::error::{Error, Result};
 use crate::kernels::fan_in_dlogits::Block;

@@ -4,94 +4,19 @@ use super::block::LabelBlock;
 use super::cut::{Cut, software_rows};
 use super::group_pass::GroupPass;
 use super::launches::{Launches, record_inverted, sums_by_group};
+use super::options::{FanInOptions, Step, WORKSPACE_BYTES};
 use super::rewire::record_random_growth;
 use super::strata;
 use crate::device::{Buffer, Device, DeviceKind, Recording, Slice};
 use crate::error::{Error, Result};
-use crate::kernels::fan_in_dlogits::{self, Block, Loss};
+use crate::kernels::fan_in_dlogits::{self, Block};
 use crate::kernels::fan_in_step::StepOptions;
-use crate::kernels::optimizer::{Rates, Rule};
 use crate::kernels::rewire_regrow::Growth;
-use crate::kernels::storage::{Indices, Precision, Rounding, Storage};
+use crate::kernels::storage::{Indices, Rounding, Storage};
 use crate::kernels::{
-    Fetch, columns_of, fan_in_group_logits, fan_in_step, fan_in_sweep, half_features, inverted_index,
+    Fetch, columns_of, fan_in_group_logits, fan_in_step, fan_in_sweep, feature_tiles, half_features,
+    inverted_index,
 };
-
-/// Logit gradients of a block take at most so many bytes.
-pub const WORKSPACE_BYTES: usize = 64 << 20;
-
-/// What a layer is made of.
-#[derive(Clone, Copy, Debug)]
-pub struct FanInOptions {
-    /// Labels, L.
-    pub labels: usize,
-    /// Features, D; at most 65,536, since indices have 16 bits.
-    pub features: usize,
-    /// Connections of a label, F.
-    pub fan_in: usize,
-    /// Consecutive labels that share a row of indices; 1: every label has its own.
-    pub group: usize,
-    /// Largest batch of a training step.
-    pub max_batch: usize,
-    /// Update rule; it decides which states are kept.
-    pub rule: Rule,
-    /// How weights and their states are stored, and where indices may point: to any feature, or in strata of the
-    /// `features` here.
-    pub precision: Precision,
-    /// Whether biases are trained.
-    pub train_bias: bool,
-    /// Starting weights are uniform within ± this / √F (SPARTEX: 1).
-    pub init_scale: f32,
-    /// Starting bias.
-    pub bias_init: f32,
-    /// Seed of the run.
-    pub seed: u64,
-    /// Upper limit of labels in a block; 0: what the device allows.
-    pub max_block_rows: usize,
-}
-
-/// Positives of a batch: (label, sample) pairs of u32, sorted by label, then sample.
-#[derive(Clone, Debug)]
-pub struct Positives {
-    /// Number of pairs.
-    pub count: usize,
-    /// Where they lie.
-    pub pairs: Slice,
-}
-
-/// What one step multiplies loss and gradient with, and where the loss goes.
-#[derive(Clone, Copy, Debug)]
-pub struct StepScale {
-    /// Of the gradient.
-    pub gradient: f32,
-    /// Of the loss that is reported.
-    pub loss: f32,
-    /// Place in the ring of losses.
-    pub place: usize,
-}
-
-/// One training step: what goes in and where the results go.
-#[derive(Clone, Copy)]
-pub struct Step<'a> {
-    /// Samples, B.
-    pub batch: usize,
-    /// Loss over every (sample, label) pair.
-    pub loss: Loss,
-    /// What loss and gradient are multiplied with.
-    pub scale: StepScale,
-    /// Number of the step, from 0; with the seed it decides how narrow weights are rounded.
-    pub step: u64,
-    /// Of the optimizer.
-    pub rates: Rates,
-    /// The positives of the batch.
-    pub positives: &'a Positives,
-    /// Features, \[D, columns\].
-    pub x: &'a Slice,
-    /// Gets the gradient of the features added, \[D, columns\].
-    pub dx: &'a Slice,
-    /// The ring of losses.
-    pub losses: &'a Slice,
-}
 
 /// The layer on a device.
 pub struct FanIn {
@@ -100,9 +25,17 @@ pub struct FanIn {
     /// Its labels, in order.
     pub blocks: Vec<LabelBlock>,
     workspace: Workspace,
-    /// The features of a step in 16 bits: in pairs, or as f32 for the one pass.
-    halves: Option<Buffer>,
+    /// The features of a step as its kernels want them, if not as they come.
+    copy: Option<FeatureCopy>,
     fetch: Fetch,
+}
+
+/// Features of a step in another layout.
+enum FeatureCopy {
+    /// In 16 bits: in pairs, or as f32 for the one pass.
+    Halves(Buffer),
+    /// In tiles.
+    Tiles(Buffer),
 }
 
 /// Scratch of a step.
@@ -210,9 +143,10 @@ impl FanIn {
         }
         let rows = (rows / group * group).max(group);
         let largest = rows.min(labels);
+        let fetch = options.fetch(device);
         let pass = GroupPass::allocate(device, &options, largest)?;
         let cut = (!device.runs_fused() && pass.is_none())
-            .then(|| Cut::choose(device.kind(), &options, largest, sums_by_group(device, &options)));
+            .then(|| Cut::choose(device.kind(), &options, largest, fetch, sums_by_group(device, &options)));
         let blocks = (0..labels)
             .step_by(rows)
             .map(|first_label| {
@@ -232,14 +166,18 @@ impl FanIn {
                 Workspace::OnePass { partial: device.allocate("partial feature gradients", bytes)? }
             }
         };
-        let halves = match precision.features {
+        let copy = match precision.features {
+            Storage::F32 if fetch == Fetch::Tiles => {
+                let bytes = feature_tiles::bytes(options.max_batch);
+                Some(FeatureCopy::Tiles(device.allocate("features in tiles", bytes)?))
+            }
             Storage::F32 => None,
             _ => {
                 let bytes = features * columns * if device.runs_fused() { 4 } else { 2 };
-                Some(device.allocate("features in 16 bits", bytes as u64)?)
+                Some(FeatureCopy::Halves(device.allocate("features in 16 bits", bytes as u64)?))
             }
         };
-        Ok(Self { options, blocks, workspace, halves, fetch: Fetch::of(device) })
+        Ok(Self { options, blocks, workspace, copy, fetch })
     }
 
     /// Makes its labels the rows from `first` on of a larger layer: positives, filters and rankings number them so.
@@ -259,13 +197,8 @@ impl FanIn {
     /// Records one training step over all labels: the loss is added to its place in the ring, the gradient of the
     /// features to `dx`, and weights and biases take one optimizer step.
     pub fn record_step(&self, recording: &mut Recording, step: &Step<'_>) {
-        let packed = !matches!(self.workspace, Workspace::OnePass { .. });
-        let count = self.options.features * columns_of(step.batch);
-        let halves = self.halves.as_ref().map(Buffer::whole);
-        if let Some(halves) = &halves {
-            recording.launch(half_features::launch(count, packed, step.x, halves));
-        }
-        let step = &Step { x: halves.as_ref().unwrap_or(step.x), ..*step };
+        let x = self.record_copy(recording, step);
+        let step = &Step { x: x.as_ref().unwrap_or(step.x), ..*step };
         let launch = self.step_options(step);
         match &self.workspace {
             Workspace::OnePass { partial } => {
@@ -281,6 +214,24 @@ impl FanIn {
                     .for_each(|block| launches.record(recording, block, features, &launch, step));
             }
         }
+    }
+
+    /// The features of a step in the layout that its kernels want, where that is another.
+    fn record_copy(&self, recording: &mut Recording, step: &Step<'_>) -> Option<Slice> {
+        let features = self.options.features;
+        let (launch, copy) = match self.copy.as_ref()? {
+            FeatureCopy::Halves(halves) => {
+                let packed = !matches!(self.workspace, Workspace::OnePass { .. });
+                let (count, halves) = (features * columns_of(step.batch), halves.whole());
+                (half_features::launch(count, packed, step.x, &halves), halves)
+            }
+            FeatureCopy::Tiles(tiles) => {
+                let tiles = tiles.whole();
+                (feature_tiles::launch(features, step.batch, step.x, &tiles), tiles)
+            }
+        };
+        recording.launch(launch);
+        Some(copy)
     }
 
     /// What the kernels of a step compute with.

@@ -4,7 +4,7 @@
 use super::block::LabelBlock;
 use super::chunk::{Chunk, rows_of};
 use super::cut::{SOFTWARE_ITERATIONS, UNIT};
-use super::fan_in::{FanInOptions, Step, WORKSPACE_BYTES};
+use super::options::{FanInOptions, Step, WORKSPACE_BYTES};
 use crate::device::{Buffer, Device, DeviceKind, Recording};
 use crate::error::Result;
 use crate::kernels::fan_in_dlogits::Block;

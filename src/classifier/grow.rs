@@ -2,7 +2,8 @@
 //! takes the one on which the loss of the last batch leans most.
 
 use super::block::LabelBlock;
-use super::fan_in::{FanIn, Positives};
+use super::fan_in::FanIn;
+use super::options::Positives;
 use crate::device::{Buffer, Device, DeviceKind, Recording, Slice};
 use crate::error::Result;
 use crate::kernels::columns_of;

@@ -1,8 +1,9 @@
 //! The output layer of a model: fixed fan-in, dense, or dense for the first labels and fixed fan-in for the rest.
 
 use super::dense::Dense;
-use super::fan_in::{FanIn, Step};
+use super::fan_in::FanIn;
 use super::mixed::Mixed;
+use super::options::Step;
 use crate::device::{Device, Recording, Slice};
 use crate::error::Result;
 

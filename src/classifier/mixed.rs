@@ -2,7 +2,8 @@
 //! ordered by frequency, the most frequent labels see all features and the tail stays sparse.
 
 use super::dense::Dense;
-use super::fan_in::{FanIn, Step};
+use super::fan_in::FanIn;
+use super::options::Step;
 use crate::device::{Recording, Slice};
 use crate::error::{Error, Result};
 use crate::kernels::columns_of;

@@ -1,7 +1,7 @@
 //! What stratified rows have of their own in a layer: the check of their strata, and the feature gradient without an inverted
 //! index where a step is launched part by part.
 
-use super::fan_in::FanInOptions;
+use super::options::FanInOptions;
 use crate::device::{Buffer, Device, Recording, Slice};
 use crate::error::{Error, Result};
 use crate::kernels::fan_in_dlogits::Block;

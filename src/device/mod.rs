@@ -4,6 +4,7 @@
 //! for wgpu, the CPU engine runs each kernel's twin on threads; with the feature `cuda` there is a third, `crate::cuda`.
 //! This room knows no mathematics.
 
+mod abilities;
 pub(crate) mod amx;
 mod buffer;
 mod cpu;
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[cfg(feature = "cuda")]
 pub use crate::cuda::{CudaSummary, list_cuda_devices};
 use crate::error::{Error, Result};
+pub(crate) use abilities::Abilities;
 pub use buffer::{Buffer, SLICE_ALIGNMENT, Slice};
 use buffer::{BufferInner, Storage};
 pub use gpu::adapters::{AdapterSummary, Cooperative, list_adapters};
@@ -29,7 +31,8 @@ pub use mapped::map_file;
 #[cfg(feature = "cuda")]
 pub(crate) use recording::ReadSlot;
 pub use recording::{
-    Access, Command, Constants, Fused, Kernel, Launch, Recording, Ticket, TwinCall, words_of,
+    Access, Command, Constants, Fused, Kernel, Launch, Recording, Ticket, TwinCall, UNIFORM_SLICE_BYTES,
+    UNIFORM_SLICES, words_of,
 };
 
 /// How a device is opened.
@@ -97,6 +100,7 @@ impl DeviceKind {
 /// A place where recordings run: the CPU engine or one wgpu adapter.
 pub struct Device {
     engine: Engine,
+    abilities: Abilities,
     name: String,
     kind: DeviceKind,
     ledger: Arc<Ledger>,
@@ -109,14 +113,7 @@ enum Engine {
     #[cfg(feature = "cuda")]
     Cuda(Box<crate::cuda::CudaEngine>),
     /// Counts buffers and runs nothing.
-    Plan {
-        max_buffer_bytes: u64,
-        fused: bool,
-        group_kernels: bool,
-        subgroup: Option<u32>,
-        integers_of_64_bits: bool,
-        checked: bool,
-    },
+    Plan,
 }
 
 impl Device {
@@ -148,7 +145,8 @@ impl Device {
         let engine = cpu::CpuEngine::new(options)?;
         let products = if engine.bf16_products() { ", bf16 products on AMX" } else { "" };
         let name = format!("CPU ({} threads, {}{products})", engine.threads(), cpu::instruction_set());
-        Ok(Self::of(Engine::Cpu(engine), name, DeviceKind::Cpu))
+        let abilities = Abilities::of_cpu(engine.fused());
+        Ok(Self::of(Engine::Cpu(engine), abilities, name, DeviceKind::Cpu))
     }
 
     /// Opens a wgpu adapter by number or part of its name; `None` takes the first of any kind, software included.
@@ -169,7 +167,7 @@ impl Device {
     pub fn cuda(wanted: &str, options: DeviceOptions) -> Result<Self> {
         let engine = crate::cuda::CudaEngine::new(wanted, options)?;
         let name = engine.name().to_owned();
-        Ok(Self::of(Engine::Cuda(Box::new(engine)), name, DeviceKind::DiscreteGpu))
+        Ok(Self::of(Engine::Cuda(Box::new(engine)), Abilities::of_cuda(), name, DeviceKind::DiscreteGpu))
     }
 
     /// Without the feature `cuda` there is no such device.
@@ -185,32 +183,25 @@ impl Device {
         let summary = engine.summary();
         let (name, kind) =
             (format!("{} ({}, {})", summary.name, summary.backend, summary.driver), summary.kind);
-        Self::of(Engine::Gpu(Box::new(engine)), name, kind)
+        let abilities = engine.abilities();
+        Self::of(Engine::Gpu(Box::new(engine)), abilities, name, kind)
     }
 
-    fn of(engine: Engine, name: String, kind: DeviceKind) -> Self {
-        Self { engine, name, kind, ledger: Arc::default(), queued: AtomicU64::new(0) }
+    fn of(engine: Engine, abilities: Abilities, name: String, kind: DeviceKind) -> Self {
+        Self { engine, abilities, name, kind, ledger: Arc::default(), queued: AtomicU64::new(0) }
     }
 
     /// A device with the same limits that takes no memory and runs nothing: what is allocated on it is a plan of what
     /// the other will take. Reads give zeros.
     #[must_use]
     pub fn planning(&self) -> Self {
-        let engine = Engine::Plan {
-            max_buffer_bytes: self.max_buffer_bytes(),
-            fused: self.runs_fused(),
-            group_kernels: self.has_group_kernels(),
-            subgroup: self.subgroup(),
-            integers_of_64_bits: self.has_64_bits(),
-            checked: self.is_checked(),
-        };
-        Self::of(engine, self.name.clone(), self.kind)
+        Self::of(Engine::Plan, self.abilities, self.name.clone(), self.kind)
     }
 
     /// Whether this device only counts, so that values need not be computed for it.
     #[must_use]
     pub fn only_plans(&self) -> bool {
-        matches!(self.engine, Engine::Plan { .. })
+        matches!(self.engine, Engine::Plan)
     }
 
     /// What the buffers of this device take.
@@ -241,94 +232,57 @@ impl Device {
     /// Whether fused groups run as one pass, so that what only their members need can be left out.
     #[must_use]
     pub fn runs_fused(&self) -> bool {
-        match &self.engine {
-            Engine::Cpu(engine) => engine.fused(),
-            Engine::Gpu(_) => false,
-            #[cfg(feature = "cuda")]
-            Engine::Cuda(_) => false,
-            Engine::Plan { fused, .. } => *fused,
-        }
+        self.abilities.fused
     }
 
     /// Whether labels that share the features of their connections have kernels of their own: on CUDA `fan_in_step` has a
     /// form for them.
     #[must_use]
     pub fn has_group_kernels(&self) -> bool {
-        match &self.engine {
-            Engine::Cpu(_) | Engine::Gpu(_) => true,
-            #[cfg(feature = "cuda")]
-            Engine::Cuda(_) => false,
-            Engine::Plan { group_kernels, .. } => *group_kernels,
-        }
+        self.abilities.group_kernels
     }
 
     /// Lanes of a subgroup, where kernels can be made of single subgroups: on software Vulkan, and for the CPU's twins,
     /// which do not care, eight.
     #[must_use]
     pub fn subgroup(&self) -> Option<u32> {
-        match &self.engine {
-            Engine::Cpu(_) => Some(8),
-            Engine::Gpu(engine) => engine.subgroup(),
-            #[cfg(feature = "cuda")]
-            Engine::Cuda(_) => None,
-            Engine::Plan { subgroup, .. } => *subgroup,
-        }
+        self.abilities.subgroup
     }
 
     /// Whether kernels can fetch 64 bits at once: on software Vulkan, and the CPU's twins, which do not care.
     #[must_use]
     pub fn has_64_bits(&self) -> bool {
-        match &self.engine {
-            Engine::Cpu(_) => true,
-            Engine::Gpu(engine) => engine.has_64_bits(),
-            #[cfg(feature = "cuda")]
-            Engine::Cuda(_) => false,
-            Engine::Plan { integers_of_64_bits, .. } => *integers_of_64_bits,
-        }
+        self.abilities.integers_of_64_bits
+    }
+
+    /// Whether kernels can have slices as uniform buffers, several of 64 KiB: on software Vulkan, where the driver gathers from those
+    /// faster than from storage buffers, and the CPU's twins, which do not care.
+    #[must_use]
+    pub fn has_uniform_slices(&self) -> bool {
+        self.abilities.uniform_slices
     }
 
     /// Whether every access of a shader is guarded: [`DeviceOptions::checked`].
     #[must_use]
     pub fn is_checked(&self) -> bool {
-        match &self.engine {
-            Engine::Cpu(_) => false,
-            Engine::Gpu(engine) => engine.is_checked(),
-            #[cfg(feature = "cuda")]
-            Engine::Cuda(_) => false,
-            Engine::Plan { checked, .. } => *checked,
-        }
+        self.abilities.checked
     }
 
     /// Whether there are several kernels for dense products: CUDA has one.
     pub(crate) fn has_tiled_products(&self) -> bool {
-        match &self.engine {
-            #[cfg(feature = "cuda")]
-            Engine::Cuda(_) => false,
-            Engine::Cpu(_) | Engine::Gpu(_) | Engine::Plan { .. } => true,
-        }
+        self.abilities.tiled_products
     }
 
     /// The cooperative matrices that kernels can use here, if any.
     #[must_use]
     pub fn cooperative(&self) -> Option<Cooperative> {
-        match &self.engine {
-            Engine::Gpu(engine) => engine.cooperative(),
-            #[cfg(feature = "cuda")]
-            Engine::Cuda(_) => None,
-            Engine::Cpu(_) | Engine::Plan { .. } => None,
-        }
+        self.abilities.cooperative
     }
 
     /// The most bytes that one buffer may have here: the binding limit of the adapter.
     #[must_use]
     pub fn max_buffer_bytes(&self) -> u64 {
-        match &self.engine {
-            Engine::Cpu(_) => CPU_BLOCK_BYTES,
-            Engine::Gpu(engine) => engine.max_binding_bytes(),
-            #[cfg(feature = "cuda")]
-            Engine::Cuda(_) => CUDA_BLOCK_BYTES,
-            Engine::Plan { max_buffer_bytes, .. } => *max_buffer_bytes,
-        }
+        self.abilities.max_buffer_bytes
     }
 
     /// Makes a zeroed buffer of at least `bytes` bytes (rounded up to 16).
@@ -342,7 +296,7 @@ impl Device {
             Engine::Gpu(engine) => Storage::Gpu(engine.allocate(label, bytes)?),
             #[cfg(feature = "cuda")]
             Engine::Cuda(engine) => Storage::Cuda(engine.allocate(label, bytes)?),
-            Engine::Plan { .. } => Storage::Planned,
+            Engine::Plan => Storage::Planned,
         };
         self.ledger.add(label, bytes);
         let ledger = self.ledger.clone();
@@ -378,7 +332,7 @@ impl Device {
             (Engine::Gpu(engine), Storage::Gpu(target)) => engine.write(target, offset, data),
             #[cfg(feature = "cuda")]
             (Engine::Cuda(engine), Storage::Cuda(target)) => engine.write(target, offset, data),
-            (Engine::Plan { .. }, Storage::Planned) => Ok(()),
+            (Engine::Plan, Storage::Planned) => Ok(()),
             _ => Err(foreign(buffer)),
         }
     }
@@ -394,7 +348,7 @@ impl Device {
             Engine::Gpu(engine) => engine.run(recording),
             #[cfg(feature = "cuda")]
             Engine::Cuda(engine) => engine.run(recording),
-            Engine::Plan { .. } => {
+            Engine::Plan => {
                 recording.answer_with_zeros();
                 Ok(())
             }
@@ -431,7 +385,7 @@ impl Device {
     /// [`crate::Error::Device`] when the device is lost.
     pub fn collect(&self, ticket: Ticket) -> Result<Vec<u8>> {
         match &self.engine {
-            Engine::Cpu(_) | Engine::Plan { .. } => ticket.take_ready(),
+            Engine::Cpu(_) | Engine::Plan => ticket.take_ready(),
             Engine::Gpu(engine) => engine.collect(ticket),
             #[cfg(feature = "cuda")]
             Engine::Cuda(engine) => engine.collect(ticket),
@@ -444,7 +398,7 @@ impl Device {
     /// [`crate::Error::Device`] when the device is lost.
     pub fn wait(&self) -> Result<()> {
         match &self.engine {
-            Engine::Cpu(_) | Engine::Plan { .. } => Ok(()),
+            Engine::Cpu(_) | Engine::Plan => Ok(()),
             Engine::Gpu(engine) => engine.wait(),
             #[cfg(feature = "cuda")]
             Engine::Cuda(engine) => engine.wait(),
@@ -465,13 +419,6 @@ pub fn quiet_drivers() {
         }
     }
 }
-
-/// Blocks of label-sized tensors stay below this on the CPU too: a block is the unit of work there as well.
-const CPU_BLOCK_BYTES: u64 = 128 << 20;
-
-/// Blocks on CUDA stay below this, so that places in them fit 32 bits.
-#[cfg(feature = "cuda")]
-const CUDA_BLOCK_BYTES: u64 = (2 << 30) - 256;
 
 /// Whether this names a CUDA device: `cuda`, or `cuda:` and a number.
 fn is_cuda(name: &str) -> bool {

@@ -12,7 +12,15 @@ pub enum Access {
     Read,
     /// `var<storage, read_write>`.
     Write,
+    /// `var<uniform>`, a slice of [`UNIFORM_SLICE_BYTES`]: where [`super::Device::has_uniform_slices`].
+    Uniform,
 }
+
+/// Bytes of a slice that a kernel has as a uniform buffer.
+pub const UNIFORM_SLICE_BYTES: u64 = 64 << 10;
+
+/// Most slices that a kernel has as uniform buffers.
+pub const UNIFORM_SLICES: u32 = 8;
 
 /// Values for the `const NAME: u32 = …;` lines of a shader; they select a variant.
 pub type Constants = Vec<(&'static str, u32)>;
@@ -188,9 +196,18 @@ impl Recording {
     #[must_use]
     pub fn bytes_moved_past(&self, cache: u64, fused: bool) -> u64 {
         let of = |access: &[Access], bindings: &[Slice]| -> u64 {
+            let mut uniform = Vec::new();
+            let mut once = |slice: &Slice| {
+                // A slice that stands for tiles which are not there, too, is read once.
+                let key = (slice.buffer.identity(), slice.offset);
+                let new = !uniform.contains(&key);
+                uniform.push(key);
+                if new { slice.bytes } else { 0 }
+            };
             let large = access.iter().zip(bindings).filter(|(_, slice)| slice.buffer.bytes() > cache);
             let bytes = large.map(|(access, slice)| match access {
                 Access::Read => slice.bytes,
+                Access::Uniform => once(slice),
                 Access::Write => 2 * slice.bytes,
             });
             bytes.sum()

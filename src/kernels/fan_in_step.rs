@@ -6,12 +6,12 @@ use super::fan_in_dlogits::{Block, Loss, loss_row, positives_of};
 use super::optimizer::{PaddedRates, Rates, Rule, state_chunks, step_slices};
 use super::storage::{IndexReader, IndexRows, OpenRow, Precision, Rounding, Storage};
 use super::vector::vectorised;
-use super::{Fetch, WORKGROUP, columns_of, workgroups};
+use super::{Fetch, WORKGROUP, columns_of, fan_in_step_tiles, feature_tiles, workgroups};
 use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
 
 /// The largest fan-in whose features an invocation can keep between logits and gradients: software Vulkan unrolls no
 /// loop of more than 32 rounds, and what a loop counts in is no register.
-const MAX_KEPT: usize = 32;
+pub(super) const MAX_KEPT: usize = 32;
 
 /// Whether an invocation can keep what it fetched for the logits until the gradients.
 #[must_use]
@@ -21,9 +21,9 @@ pub fn can_keep(fan_in: usize) -> bool {
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Params {
+pub(super) struct Params {
     rates: PaddedRates,
-    rows: u32,
+    pub(super) rows: u32,
     first_label: u32,
     fan_in: u32,
     index_words: u32,
@@ -31,7 +31,7 @@ struct Params {
     moment_words: u32,
     group: u32,
     batch: u32,
-    columns: u32,
+    pub(super) columns: u32,
     positives: u32,
     scale: f32,
     train_bias: u32,
@@ -107,7 +107,13 @@ fn variants_of_pairs() -> Vec<Constants> {
     all
 }
 
-fn constants(loss: Loss, rule: Rule, precision: Precision, rows: IndexRows, kept: usize) -> Constants {
+pub(super) fn constants(
+    loss: Loss,
+    rule: Rule,
+    precision: Precision,
+    rows: IndexRows,
+    kept: usize,
+) -> Constants {
     let own = [
         ("FEATURES", precision.features as u32),
         ("KEPT", kept as u32),
@@ -144,7 +150,8 @@ pub struct StepOptions {
 /// pairs [P, 2] of the batch sorted by label, then sample. Changed: `weights` [rows, weight words], `bias` \[rows\], their
 /// first and second states [rows, moment words] and \[rows\]. Out: `dlogits` [rows, columns], the gradient of the loss times
 /// the scale; `before` [rows, weight words], the weights as they were, which the features' gradient needs; `label_loss`
-/// \[rows\], summed over the samples.
+/// \[rows\], summed over the samples. With [`Fetch::Tiles`], `x` and `dlogits` lie in tiles, [columns / 16, 1024, 16], and
+/// there are at most so many rows.
 pub fn launch(
     block: Block,
     step: &StepOptions,
@@ -170,8 +177,18 @@ pub fn launch(
         rounding: step.rounding,
     };
     let kept = if step.fetch != Fetch::Cheap && can_keep(block.fan_in) { block.fan_in } else { 0 };
-    let bindings = [
-        x,
+    let (loss, rule, precision, rows) = (step.loss, step.rule, block.precision, block.indices());
+    let constants = constants(loss, rule, precision, rows, kept);
+    let (kernel, constants, mut bindings) = match step.fetch {
+        Fetch::Tiles => {
+            let tiles = feature_tiles::slices(x, block.batch).to_vec();
+            (&fan_in_step_tiles::KERNEL, fan_in_step_tiles::constants(constants, block.batch), tiles)
+        }
+        Fetch::DearPairs => (&PAIRS, constants, vec![x.clone()]),
+        Fetch::Dear | Fetch::Cheap => (&KERNEL, constants, vec![x.clone()]),
+    };
+    let more_tiles = bindings.split_off(1);
+    let own = [
         indices,
         positives,
         weights,
@@ -184,10 +201,12 @@ pub fn launch(
         before,
         label_loss,
     ];
+    bindings.extend(own.map(Clone::clone));
+    bindings.extend(more_tiles);
     Launch {
-        kernel: if step.fetch == Fetch::DearPairs { &PAIRS } else { &KERNEL },
-        constants: constants(step.loss, step.rule, block.precision, block.indices(), kept),
-        bindings: bindings.map(Clone::clone).to_vec(),
+        kernel,
+        constants,
+        bindings,
         params: words_of(&params),
         workgroups: workgroups(block.rows),
         work: (2 * block.rows * block.fan_in * columns) as u64,
@@ -211,13 +230,19 @@ struct Rows<'a> {
 
 fn twin(call: &mut TwinCall<'_>) {
     let p: Params = call.params();
+    let mut room = Vec::new();
+    let x = open_features(call.constant("FEATURES"), call.read::<u32>(0), &mut room);
+    let dlogits = call.write::<f32>(9);
+    step_all(call, &p, x, dlogits);
+}
+
+/// The twin for features `x` [D, columns] and logit gradients [rows, columns].
+pub(super) fn step_all(call: &mut TwinCall<'_>, p: &Params, x: &[f32], dlogits: &mut [f32]) {
     let rule = Rule::from_constant(call.constant("OPTIMIZER"));
     let hinge = call.constant("LOSS") == Loss::SquaredHinge as u32;
     let storage = ["WEIGHTS", "MOMENTS"].map(|name| Storage::from_constant(call.constant(name)));
-    let (words_of_x, indices) = (call.read::<u32>(0), call.read::<u32>(1));
+    let indices = call.read::<u32>(1);
     let index_rows = IndexRows::from_constant(call.constant("STRATIFIED_FEATURES"), p.fan_in as usize);
-    let mut room = Vec::new();
-    let x = open_features(call.constant("FEATURES"), words_of_x, &mut room);
     let positives = &call.read::<[u32; 2]>(2)[..p.positives as usize];
     let (rows, words, columns) = (p.rows as usize, p.weight_words as usize, p.columns as usize);
     let chunks = rows.div_ceil(CHUNK);
@@ -229,7 +254,7 @@ fn twin(call: &mut TwinCall<'_>) {
     let second = state_chunks(call.write::<u32>(6), has(2), moments, chunks);
     let bias_first = state_chunks(call.write::<f32>(7), has(1), CHUNK, chunks);
     let bias_second = state_chunks(call.write::<f32>(8), has(2), CHUNK, chunks);
-    let dlogits = call.write::<f32>(9)[..rows * columns].par_chunks_mut(CHUNK * columns);
+    let dlogits = dlogits[..rows * columns].par_chunks_mut(CHUNK * columns);
     let before = call.write::<u32>(10)[..rows * words].par_chunks_mut(CHUNK * words);
     let label_loss = call.write::<f32>(11)[..rows].par_chunks_mut(CHUNK);
     let changed = weights.zip(bias).zip(first).zip(second).zip(bias_first).zip(bias_second);
@@ -239,7 +264,7 @@ fn twin(call: &mut TwinCall<'_>) {
         let first_row = chunk * CHUNK;
         let (states, bias_states) = ([first, second], [bias_first, bias_second]);
         let rows = Rows { first_row, weights, bias, states, bias_states, dlogits, before, label_loss };
-        rows.step(&p, (x, indices, positives), IndexReader::new(index_rows), (rule, storage, hinge));
+        rows.step(p, (x, indices, positives), IndexReader::new(index_rows), (rule, storage, hinge));
     });
 }
 

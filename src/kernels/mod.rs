@@ -28,14 +28,17 @@ pub mod embedding_gradient;
 pub mod embedding_update;
 pub mod fan_in_dlogits;
 pub mod fan_in_feature_gradient;
+pub mod fan_in_feature_gradient_tiles;
 pub mod fan_in_group_gradient;
 pub mod fan_in_group_logits;
 pub mod fan_in_group_step;
 pub mod fan_in_group_update;
 pub mod fan_in_step;
+pub mod fan_in_step_tiles;
 pub mod fan_in_strata_gradient;
 pub mod fan_in_sweep;
 pub mod fan_in_top_k;
+pub mod feature_tiles;
 mod group_tiles;
 mod group_unit;
 pub mod half_features;
@@ -108,6 +111,9 @@ pub enum Fetch {
     Dear,
     /// Likewise, and 64 bits no more than 32.
     DearPairs,
+    /// Likewise, and less from uniform buffers: features and logit gradients lie in tiles ([`feature_tiles`]). A step of
+    /// labels whose fan-in can be kept, without groups, whose features are f32.
+    Tiles,
 }
 
 impl Fetch {
@@ -144,6 +150,7 @@ pub const ALL: &[&Kernel] = &[
     &fan_in_dlogits::KERNEL,
     &fan_in_feature_gradient::KERNEL,
     &fan_in_feature_gradient::PAIRS,
+    &fan_in_feature_gradient_tiles::KERNEL,
     &fan_in_group_gradient::KERNEL,
     &fan_in_group_logits::KERNEL,
     &fan_in_group_step::KERNEL,
@@ -151,8 +158,10 @@ pub const ALL: &[&Kernel] = &[
     &fan_in_group_update::KERNEL,
     &fan_in_step::KERNEL,
     &fan_in_step::PAIRS,
+    &fan_in_step_tiles::KERNEL,
     &fan_in_strata_gradient::KERNEL,
     &fan_in_top_k::KERNEL,
+    &feature_tiles::KERNEL,
     &half_features::KERNEL,
     &inverted_index::COUNT,
     &inverted_index::SCAN,
@@ -182,6 +191,7 @@ pub const ALL: &[&Kernel] = &[
     &probe_fma::KERNEL,
     &probe_gather::KERNEL,
     &probe_gather::PAIRS,
+    &probe_gather::TILES,
     &rewire_gradient::KERNEL,
     &rewire_histogram::KERNEL,
     &rewire_mask::KERNEL,

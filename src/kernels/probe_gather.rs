@@ -33,8 +33,17 @@ pub static PAIRS: Kernel = Kernel {
     variants: || vec![vec![("WORKGROUP", WORKGROUP)]],
 };
 
+/// The kernel that fetches from a uniform buffer.
+pub static TILES: Kernel = Kernel {
+    name: "probe_gather_tiles",
+    source: include_str!("../../shaders/probe_gather_tiles.wgsl"),
+    bindings: &[Access::Uniform, Access::Write],
+    twin,
+    variants: || vec![vec![("WORKGROUP", WORKGROUP)]],
+};
+
 /// `lanes` · `rounds` random rows of `x` [features, columns], added up in tiles of 16 samples: `sums` [lanes, 16].
-/// `columns` is a multiple of 16.
+/// `columns` is a multiple of 16; for [`Fetch::Tiles`] `x` is a tile, whose columns are 16.
 pub fn launch(
     lanes: usize,
     rounds: usize,
@@ -43,7 +52,11 @@ pub fn launch(
     [x, sums]: [&Slice; 2],
 ) -> Launch {
     Launch {
-        kernel: if fetch == Fetch::DearPairs { &PAIRS } else { &KERNEL },
+        kernel: match fetch {
+            Fetch::Tiles => &TILES,
+            Fetch::DearPairs => &PAIRS,
+            Fetch::Dear | Fetch::Cheap => &KERNEL,
+        },
         constants: vec![("WORKGROUP", WORKGROUP)],
         bindings: vec![x.clone(), sums.clone()],
         params: words_of(&Params {

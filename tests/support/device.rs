@@ -230,6 +230,40 @@ pub fn subgroups() -> bool {
     engines().into_iter().all(|(_, device)| device.subgroup().is_some())
 }
 
+/// Whether all engines can have tiles of features as uniform buffers: CUDA and real GPUs do not.
+pub fn tiles() -> bool {
+    engines().into_iter().all(|(_, device)| device.has_64_bits() && device.has_uniform_slices())
+}
+
+/// A form of the layer's kernels, or the one that takes its place on a device without tiles: where launch parameters are no
+/// immediates.
+pub fn fetch_on(device: &Device, fetch: Fetch) -> Fetch {
+    if fetch == Fetch::Tiles && !device.has_uniform_slices() { Fetch::DearPairs } else { fetch }
+}
+
+/// Tiles [columns / 16, 1024, 16] on a device as rows [rows, columns].
+pub fn rows_of_tiles(device: &Device, tiles: &Buffer, [rows, columns]: [usize; 2]) -> Vec<f32> {
+    let numbers: Vec<f32> = device.read_vec(tiles, columns * 1024).unwrap();
+    let number = |row: usize, column: usize| numbers[(column / 16 * 1024 + row) * 16 + column % 16];
+    (0..rows)
+        .flat_map(|row| (0..columns).map(move |column| (row, column)))
+        .map(|(r, c)| number(r, c))
+        .collect()
+}
+
+/// Rows [rows, columns] as tiles on a device, which hold garbage beyond them.
+pub fn tiles_of_rows(device: &Device, rows: &[f32], columns: usize) -> Buffer {
+    let tiles = garbage(device, columns * 1024);
+    let mut numbers: Vec<f32> = device.read_vec(&tiles, columns * 1024).unwrap();
+    for (row, samples) in rows.chunks(columns).enumerate() {
+        for (column, sample) in samples.iter().enumerate() {
+            numbers[(column / 16 * 1024 + row) * 16 + column % 16] = *sample;
+        }
+    }
+    device.write(&tiles, 0, bytemuck::cast_slice(&numbers)).unwrap();
+    tiles
+}
+
 /// The forms of the layer's kernels that all engines have.
 pub fn fetches() -> Vec<Fetch> {
     let pairs = engines().into_iter().all(|(_, device)| device.has_64_bits());

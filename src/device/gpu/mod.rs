@@ -9,10 +9,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::recording::{Command, Launch, ReadSlot};
-use super::{Buffer, DeviceOptions, Recording, Slice, Storage, Ticket, foreign};
+use super::recording::{Command, Launch, ReadSlot, UNIFORM_SLICE_BYTES, UNIFORM_SLICES};
+use super::{Abilities, Buffer, DeviceKind, DeviceOptions, Recording, Slice, Storage, Ticket, foreign};
 use crate::error::{Error, Result};
-use adapters::{AdapterSummary, Cooperative};
+use adapters::AdapterSummary;
 use pipelines::Pipelines;
 use staging::StagingRing;
 
@@ -60,6 +60,8 @@ pub(super) struct GpuEngine {
     /// Lanes of a subgroup, where kernels may count on them.
     subgroup: Option<u32>,
     integers_of_64_bits: bool,
+    /// Whether kernels may bind slices as uniform buffers.
+    uniform_slices: bool,
     checked: bool,
 }
 
@@ -118,7 +120,14 @@ impl GpuEngine {
         let [smallest, largest] = summary.subgroup_size;
         let subgroup =
             (features.contains(wgpu::Features::SUBGROUP) && smallest == largest).then_some(smallest);
+        // Software Vulkan alone has a use for them. With parameters in one more uniform buffer lavapipe 22.3.6 writes beyond its
+        // own memory while it compiles.
+        let uniform_slices = summary.kind == DeviceKind::SoftwareGpu
+            && immediates
+            && limits.max_uniform_buffer_binding_size >= UNIFORM_SLICE_BYTES
+            && limits.max_uniform_buffers_per_shader_stage >= UNIFORM_SLICES;
         Ok(Self {
+            uniform_slices,
             subgroup,
             checked: options.checked,
             integers_of_64_bits: features.contains(wgpu::Features::SHADER_INT64),
@@ -143,24 +152,18 @@ impl GpuEngine {
         &self.summary
     }
 
-    pub(super) fn cooperative(&self) -> Option<Cooperative> {
-        self.summary.cooperative
-    }
-
-    pub(super) fn subgroup(&self) -> Option<u32> {
-        self.subgroup
-    }
-
-    pub(super) fn has_64_bits(&self) -> bool {
-        self.integers_of_64_bits
-    }
-
-    pub(super) fn is_checked(&self) -> bool {
-        self.checked
-    }
-
-    pub(super) fn max_binding_bytes(&self) -> u64 {
-        self.max_binding_bytes
+    pub(super) fn abilities(&self) -> Abilities {
+        Abilities {
+            max_buffer_bytes: self.max_binding_bytes,
+            fused: false,
+            group_kernels: true,
+            tiled_products: true,
+            subgroup: self.subgroup,
+            integers_of_64_bits: self.integers_of_64_bits,
+            uniform_slices: self.uniform_slices,
+            checked: self.checked,
+            cooperative: self.summary.cooperative,
+        }
     }
 
     pub(super) fn allocate(&self, label: &str, bytes: u64) -> Result<GpuBuffer> {
@@ -174,12 +177,17 @@ impl GpuEngine {
         if bytes > self.max_binding_bytes {
             return Err(refused(format!("its buffers end at {} MiB", self.max_binding_bytes >> 20)));
         }
+        let mut usage =
+            wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        if self.uniform_slices {
+            usage |= wgpu::BufferUsages::UNIFORM;
+        }
         let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
             size: bytes,
-            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+            usage,
             mapped_at_creation: false,
         });
         let memory = pollster::block_on(memory.pop());

@@ -217,7 +217,12 @@ fn layout_entry((binding, access): (usize, &Access)) -> wgpu::BindGroupLayoutEnt
         binding: binding as u32,
         visibility: wgpu::ShaderStages::COMPUTE,
         ty: wgpu::BindingType::Buffer {
-            ty: wgpu::BufferBindingType::Storage { read_only: *access == Access::Read },
+            ty: match access {
+                Access::Uniform => wgpu::BufferBindingType::Uniform,
+                Access::Read | Access::Write => {
+                    wgpu::BufferBindingType::Storage { read_only: *access == Access::Read }
+                }
+            },
             has_dynamic_offset: false,
             min_binding_size: None,
         },

@@ -1,0 +1,100 @@
+//! What a fixed fan-in layer is made of, and what goes into a step of it.
+
+use crate::device::{Device, Slice};
+use crate::kernels::fan_in_dlogits::Loss;
+use crate::kernels::optimizer::{Rates, Rule};
+use crate::kernels::storage::{Indices, Precision, Storage};
+use crate::kernels::{Fetch, fan_in_step, feature_tiles};
+
+/// Logit gradients of a block take at most so many bytes.
+pub const WORKSPACE_BYTES: usize = 64 << 20;
+
+/// What a layer is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct FanInOptions {
+    /// Labels, L.
+    pub labels: usize,
+    /// Features, D; at most 65,536, since indices have 16 bits.
+    pub features: usize,
+    /// Connections of a label, F.
+    pub fan_in: usize,
+    /// Consecutive labels that share a row of indices; 1: every label has its own.
+    pub group: usize,
+    /// Largest batch of a training step.
+    pub max_batch: usize,
+    /// Update rule; it decides which states are kept.
+    pub rule: Rule,
+    /// How weights and their states are stored, and where indices may point: to any feature, or in strata of the
+    /// `features` here.
+    pub precision: Precision,
+    /// Whether biases are trained.
+    pub train_bias: bool,
+    /// Starting weights are uniform within ± this / √F (SPARTEX: 1).
+    pub init_scale: f32,
+    /// Starting bias.
+    pub bias_init: f32,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Upper limit of labels in a block; 0: what the device allows.
+    pub max_block_rows: usize,
+}
+
+impl FanInOptions {
+    /// How the kernels of a step fetch on a device: from tiles where that is faster and the layer's sizes allow.
+    #[must_use]
+    pub fn fetch(&self, device: &Device) -> Fetch {
+        let fetch = Fetch::of(device);
+        let tiles = fetch == Fetch::DearPairs
+            && device.has_uniform_slices()
+            && self.group == 1
+            && self.precision.indices == Indices::Free
+            && self.precision.features == Storage::F32
+            && fan_in_step::can_keep(self.fan_in)
+            && self.features <= feature_tiles::ROWS
+            && feature_tiles::count(self.max_batch) <= feature_tiles::MOST;
+        if tiles { Fetch::Tiles } else { fetch }
+    }
+}
+
+/// Positives of a batch: (label, sample) pairs of u32, sorted by label, then sample.
+#[derive(Clone, Debug)]
+pub struct Positives {
+    /// Number of pairs.
+    pub count: usize,
+    /// Where they lie.
+    pub pairs: Slice,
+}
+
+/// What one step multiplies loss and gradient with, and where the loss goes.
+#[derive(Clone, Copy, Debug)]
+pub struct StepScale {
+    /// Of the gradient.
+    pub gradient: f32,
+    /// Of the loss that is reported.
+    pub loss: f32,
+    /// Place in the ring of losses.
+    pub place: usize,
+}
+
+/// One training step: what goes in and where the results go.
+#[derive(Clone, Copy)]
+pub struct Step<'a> {
+    /// Samples, B.
+    pub batch: usize,
+    /// Loss over every (sample, label) pair.
+    pub loss: Loss,
+    /// What loss and gradient are multiplied with.
+    pub scale: StepScale,
+    /// Number of the step, from 0; with the seed it decides how narrow weights are rounded.
+    pub step: u64,
+    /// Of the optimizer.
+    pub rates: Rates,
+    /// The positives of the batch.
+    pub positives: &'a Positives,
+    /// Features, \[D, columns\].
+    pub x: &'a Slice,
+    /// Gets the gradient of the features added, \[D, columns\].
+    pub dx: &'a Slice,
+    /// The ring of losses.
+    pub losses: &'a Slice,
+}
