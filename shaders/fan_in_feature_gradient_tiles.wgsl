@@ -8,7 +8,7 @@
 //!import narrow
 //!import uniform_tiles
 
-const WORKGROUP: u32 = 64u;
+const WORKGROUP: u32 = 16u;
 // columns / 16
 const TILES: u32 = 1u;
 const QUADS: u32 = 4u * TILES;

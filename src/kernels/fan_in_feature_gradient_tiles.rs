@@ -5,8 +5,11 @@ use rayon::prelude::*;
 
 use super::fan_in_dlogits::Block;
 use super::storage::Storage;
-use super::{COLUMNS, WORKGROUP, columns_of, feature_tiles, workgroups};
+use super::{COLUMNS, columns_of, feature_tiles};
 use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
+
+/// Invocations in a workgroup: few, since each has a whole list to walk and there are no more of them than features.
+const LANES: u32 = 16;
 
 /// The binding of the second tile; the first is binding 0.
 const SECOND_TILE: usize = 5;
@@ -37,7 +40,7 @@ pub static KERNEL: Kernel = Kernel {
 };
 
 fn constants(weights: Storage, tiles: usize) -> Constants {
-    vec![("TILES", tiles as u32), ("WEIGHTS", weights as u32), ("WORKGROUP", WORKGROUP)]
+    vec![("TILES", tiles as u32), ("WEIGHTS", weights as u32), ("WORKGROUP", LANES)]
 }
 
 #[repr(C)]
@@ -63,7 +66,7 @@ pub fn launch(
         constants: constants(block.precision.weights, tiles),
         bindings: own.into_iter().chain(rest).collect(),
         params: words_of(&Params { features: features as u32, weight_words: block.weight_words() as u32 }),
-        workgroups: workgroups(features),
+        workgroups: (features as u32).div_ceil(LANES),
         work: (block.rows * block.fan_in * columns_of(block.batch)) as u64,
     }
 }
