@@ -179,7 +179,10 @@ fn feature_gradient(
 
 #[test]
 fn feature_gradient_gathers_every_connection() {
-    for (seed, shape) in shapes().into_iter().enumerate() {
+    // As many tiles of samples as there are.
+    let wide =
+        Block { rows: 20, first_label: 0, fan_in: 3, group: 1, batch: 128, precision: Precision::default() };
+    for (seed, shape) in shapes().into_iter().chain([(wide, 9)]).enumerate() {
         let layer = Layer::new(shape, seed as u64);
         let Block { rows, group, .. } = layer.block;
         let area = layer.features * layer.columns();

@@ -43,6 +43,8 @@ fn layers(precision: Precision) -> Vec<Layer> {
         (block(3, 0, 32, 1, 130), 70),
         (block(65, 64, 33, 1, 16), 65),
         (block(2, 3, 1100, 1, 5), 1200),
+        // As many tiles of samples as there are.
+        (block(40, 2, 3, 1, 128), 9),
         // A last group of one label; groups that tiles of eight do not divide; more tiles than one in a group.
         (block(33, 64, 12, 16, 33), 24),
         (block(25, 3, 5, 12, 20), 9),

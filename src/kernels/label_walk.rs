@@ -109,6 +109,8 @@ fn backward_chunk<S: Simd, const N: usize>(
 ) {
     let held = *run::<_, N>(g, at);
     let sums_of_four = SumsOfFour::<S>::new(simd);
+    // Rows of weights may be padded to whole words.
+    let (weights, indices) = (&weights[..gradients.len()], &indices[..gradients.len()]);
     let ((weights, weights_left), (indices, indices_left)) =
         (weights.as_chunks::<4>(), indices.as_chunks::<4>());
     let (gradients, gradients_left) = gradients.as_chunks_mut::<4>();
