@@ -2,8 +2,10 @@
 
 mod support;
 
-use regrow::kernels::{probe_copy, probe_fma, probe_gather};
-use support::device::{Numbers, Outputs, compare, fetches, garbage, run, upload};
+use regrow::kernels::{Fetch, probe_copy, probe_fma, probe_gather};
+use support::device::{
+    Numbers, Outputs, compare, fetch_on, fetches, garbage, run, tiles, tiles_of_rows, upload,
+};
 
 #[test]
 fn copies_are_copies() {
@@ -40,14 +42,20 @@ fn chains_come_to_their_ends() {
 #[test]
 fn gathers_fetch_the_rows_they_should() {
     let sizes = [(1, 1, 1, 16), (7, 5, 10, 32), (130, 9, 77, 48)];
-    for ((lanes, rounds, features, columns), fetch) in
-        sizes.into_iter().flat_map(|sizes| fetches().into_iter().map(move |fetch| (sizes, fetch)))
-    {
+    let mut cases: Vec<_> =
+        sizes.into_iter().flat_map(|sizes| fetches().into_iter().map(move |fetch| (sizes, fetch))).collect();
+    // A tile has sixteen columns.
+    cases.extend(tiles().then_some(((130, 9, 77, 16), Fetch::Tiles)));
+    for ((lanes, rounds, features, columns), fetch) in cases {
         // Integers: sums are exact in any order.
         let x = Numbers::new(3).integers(features * columns, 9);
         let got = compare(&format!("{lanes} lanes, {columns} columns, {fetch:?}"), |device| {
             let sums = garbage(device, lanes * 16);
-            let x = upload(device, &x);
+            let fetch = fetch_on(device, fetch);
+            let x = match fetch {
+                Fetch::Tiles => tiles_of_rows(device, &x, columns).whole(),
+                _ => upload(device, &x),
+            };
             let bindings = [&x, &sums.whole()];
             run(device, [probe_gather::launch(lanes, rounds, [features, columns], fetch, bindings)]);
             Outputs::of(device).within("sums", &sums, lanes * 16, 0.0)

@@ -59,11 +59,13 @@ impl Limits {
 
         // As the layer's kernels fetch here.
         let fetch = layer.options().fetch(device);
-        let (features, columns) = match fetch {
-            Fetch::Tiles => (feature_tiles::ROWS, COLUMNS),
-            _ => (layer.features, columns_of(layer.batch)),
+        let features = layer.features;
+        // A tile has room for more features than the layer has.
+        let (columns, rows) = match fetch {
+            Fetch::Tiles => (COLUMNS, feature_tiles::ROWS),
+            _ => (columns_of(layer.batch), features),
         };
-        let x = device.upload("x", &vec![1.0_f32; features * columns])?;
+        let x = device.upload("x", &vec![1.0_f32; rows * columns])?;
         let rounds = (1 << 12) / columns;
         let gather = run("gathers", &|| {
             probe_gather::launch(lanes, rounds, [features, columns], fetch, [&x.whole(), &sums])

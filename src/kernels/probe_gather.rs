@@ -4,7 +4,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{Fetch, WORKGROUP, workgroups};
-use crate::device::{Access, Kernel, Launch, Slice, TwinCall, words_of};
+use crate::device::{Access, Kernel, Launch, Slice, TwinCall, UNIFORM_SLICE_BYTES, words_of};
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -51,6 +51,7 @@ pub fn launch(
     fetch: Fetch,
     [x, sums]: [&Slice; 2],
 ) -> Launch {
+    let x = if fetch == Fetch::Tiles { x.front(UNIFORM_SLICE_BYTES) } else { x.clone() };
     Launch {
         kernel: match fetch {
             Fetch::Tiles => &TILES,
@@ -58,7 +59,7 @@ pub fn launch(
             Fetch::Dear | Fetch::Cheap => &KERNEL,
         },
         constants: vec![("WORKGROUP", WORKGROUP)],
-        bindings: vec![x.clone(), sums.clone()],
+        bindings: vec![x, sums.clone()],
         params: words_of(&Params {
             lanes: lanes as u32,
             rounds: rounds as u32,
