@@ -3,7 +3,8 @@
 //
 //   sums[d,b] += sum over (row, f) with indices[row, f] = d: dlogits[row,b] * weights[row,f]
 //
-// An invocation owns one feature with all its samples: weights and connections are fetched from lane to lane.
+// An invocation owns one feature with all its samples, so that a weight and a connection, which come from storage buffers,
+// are fetched once for all of them.
 //!import linear
 //!import narrow
 //!import uniform_tiles

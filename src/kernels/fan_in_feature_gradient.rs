@@ -23,7 +23,9 @@ struct Params {
     offset_words: u32,
 }
 
-const BINDINGS: &[Access] = &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Write];
+/// Logit gradients, weights, offsets, connections; the sums.
+pub(super) const BINDINGS: &[Access] =
+    &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Write];
 
 /// The kernel.
 pub static KERNEL: Kernel = Kernel {

@@ -4,34 +4,22 @@
 use rayon::prelude::*;
 
 use super::fan_in_dlogits::Block;
+use super::fan_in_feature_gradient::BINDINGS;
 use super::storage::Storage;
 use super::{COLUMNS, columns_of, feature_tiles};
-use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
+use crate::device::{Constants, Kernel, Launch, Slice, TwinCall, words_of};
 
 /// Invocations in a workgroup: few, since each has a whole list to walk and there are no more of them than features.
 const LANES: u32 = 16;
 
 /// The binding of the second tile; the first is binding 0.
-const SECOND_TILE: usize = 5;
+const SECOND_TILE: usize = BINDINGS.len();
 
 /// The kernel.
 pub static KERNEL: Kernel = Kernel {
     name: "fan_in_feature_gradient_tiles",
     source: include_str!("../../shaders/fan_in_feature_gradient_tiles.wgsl"),
-    bindings: &[
-        Access::Uniform,
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::Write,
-        Access::Uniform,
-        Access::Uniform,
-        Access::Uniform,
-        Access::Uniform,
-        Access::Uniform,
-        Access::Uniform,
-        Access::Uniform,
-    ],
+    bindings: &feature_tiles::bindings::<12>(BINDINGS),
     twin,
     variants: || {
         let of = |weights| [1, feature_tiles::MOST].map(|tiles| constants(weights, tiles));

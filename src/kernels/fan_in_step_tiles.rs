@@ -2,40 +2,20 @@
 //! [`super::fan_in_step::launch`].
 
 use super::fan_in_dlogits::Loss;
-use super::fan_in_step::{self, MAX_KEPT, Params, step_all};
+use super::fan_in_step::{self, BINDINGS, MAX_KEPT, Params, step_all};
 use super::feature_tiles;
 use super::optimizer::Rule;
 use super::storage::Precision;
-use crate::device::{Access, Constants, Kernel, TwinCall};
+use crate::device::{Constants, Kernel, TwinCall};
 
 /// The binding of the second tile; the first is binding 0, and between are the others of [`fan_in_step::KERNEL`].
-const SECOND_TILE: usize = 12;
+const SECOND_TILE: usize = BINDINGS.len();
 
 /// The kernel.
 pub static KERNEL: Kernel = Kernel {
     name: "fan_in_step_tiles",
     source: include_str!("../../shaders/fan_in_step_tiles.wgsl"),
-    bindings: &[
-        Access::Uniform,
-        Access::Read,
-        Access::Read,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-        Access::Uniform,
-        Access::Uniform,
-        Access::Uniform,
-        Access::Uniform,
-        Access::Uniform,
-        Access::Uniform,
-        Access::Uniform,
-    ],
+    bindings: &feature_tiles::bindings::<19>(BINDINGS),
     twin,
     variants,
 };

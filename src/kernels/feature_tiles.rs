@@ -53,6 +53,18 @@ pub fn launch(features: usize, batch: usize, x: &Slice, tiles: &Slice) -> Launch
     }
 }
 
+/// The bindings of a kernel with tiles, N of them: `own`, of which the first is the first tile, and then the other tiles.
+pub(super) const fn bindings<const N: usize>(own: &[Access]) -> [Access; N] {
+    assert!(N == own.len() + MOST - 1, "as many as there are");
+    let mut all = [Access::Uniform; N];
+    let mut i = 1;
+    while i < own.len() {
+        all[i] = own[i];
+        i += 1;
+    }
+    all
+}
+
 /// The tiles one by one, as many as a kernel binds; those that a batch does not have are the first once more.
 pub(super) fn slices(tiles: &Slice, batch: usize) -> [Slice; MOST] {
     let there = count(batch);
@@ -76,7 +88,7 @@ pub(super) fn rows_of(call: &TwinCall<'_>, second: usize, rows: usize, columns: 
 }
 
 /// Rows of `columns` samples into tiles that lie one after the other; tiles keep what they have of further rows.
-pub fn scatter(rows: &[f32], columns: usize, tiles: &mut [f32]) {
+pub(super) fn scatter(rows: &[f32], columns: usize, tiles: &mut [f32]) {
     for (tile, to) in tiles.chunks_exact_mut(NUMBERS).take(columns / COLUMNS).enumerate() {
         for (to, row) in to.chunks_exact_mut(COLUMNS).zip(rows.chunks_exact(columns)) {
             to.copy_from_slice(&row[tile * COLUMNS..][..COLUMNS]);
