@@ -1,5 +1,6 @@
 // The step of groups of labels, with fetches of 32 bits.
 //!import fan_in_group_step
+//!import fan_in_group_words
 //!import fan_in_eights
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<u32>>;              // [D, columns]

@@ -345,7 +345,7 @@ fn shaders_are_wgsl() {
             if name.starts_with("fan_in_group_step") {
                 more |= Capabilities::SUBGROUP;
             }
-            if name.contains("_pairs.") || name.contains("_tiles.") {
+            if ["_pairs.", "_tiles.", "_eights."].iter().any(|part| name.contains(part)) {
                 more |= Capabilities::SHADER_INT64;
             }
             let valid = Validator::new(ValidationFlags::all(), capabilities | more).validate(&module);

@@ -23,8 +23,8 @@ use support::layer::{Hyper, Layer};
 /// What the gradients are multiplied with.
 const SCALE: f32 = 0.25;
 
-/// Odd batches, fan-ins, numbers of labels and groups. A fan-in of 33 is more than an invocation keeps, one of 1,100
-/// more than a warp on CUDA has opened at once.
+/// Odd batches, fan-ins, numbers of labels and groups, and even ones. A fan-in of 33 is more than an invocation keeps, one of
+/// 1,100 more than a warp on CUDA has opened at once.
 fn layers(precision: Precision) -> Vec<Layer> {
     let block = |rows, first_label, fan_in, group, batch| Block {
         rows,
@@ -38,7 +38,7 @@ fn layers(precision: Precision) -> Vec<Layer> {
         (block(1, 0, 1, 1, 1), 3),
         (block(33, 5, 7, 1, 7), 10),
         (block(129, 7, 32, 1, 17), 40),
-        (block(33, 8, 33, 8, 64), 50),
+        (block(33, 8, 40, 8, 64), 50),
         (block(21, 16, 9, 8, 65), 12),
         (block(3, 0, 32, 1, 130), 70),
         (block(65, 64, 33, 1, 16), 65),
@@ -48,6 +48,8 @@ fn layers(precision: Precision) -> Vec<Layer> {
         // A last group of one label; groups that tiles of eight do not divide; more tiles than one in a group.
         (block(33, 64, 12, 16, 33), 24),
         (block(25, 3, 5, 12, 20), 9),
+        // More labels in a group, more connections and more samples than the lanes of a pass hold at once.
+        (block(70, 32, 72, 64, 72), 100),
     ];
     shapes.into_iter().enumerate().map(|(seed, shape)| Layer::new(shape, seed as u64)).collect()
 }

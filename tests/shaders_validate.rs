@@ -66,7 +66,7 @@ fn cooperative(kernel: &Kernel) -> bool {
 
 /// Kernels that run only where the adapter has integers of 64 bits: on software Vulkan.
 fn of_pairs(kernel: &Kernel) -> bool {
-    kernel.name.ends_with("_pairs") || kernel.name.ends_with("_tiles")
+    ["_pairs", "_tiles", "_eights"].iter().any(|end| kernel.name.ends_with(end))
 }
 
 /// Kernels that run only where the adapter has subgroups: on software Vulkan.
@@ -292,6 +292,7 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
         fetch: Fetch::Dear,
     };
     let windows = Windows { rows: 1, offset_words: 5 };
+    let eights = Block { fan_in: 8, ..block };
     let pairs = StepOptions { fetch: Fetch::DearPairs, ..step };
     let tiled = StepOptions { fetch: Fetch::Tiles, ..step };
     let cpu = Device::cpu(DeviceOptions { threads: 1, ..DeviceOptions::default() }).unwrap();
@@ -323,6 +324,7 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
         fan_in_group_logits::launch(block, Loss::Bce, 1.0, 0, [s; 7]),
         fan_in_group_step::launch(block, &step, (4, 1, tiles), [s; 3], [s; 6], [s; 3]),
         fan_in_group_step::launch(block, &pairs, (4, 1, tiles), [s; 3], [s; 6], [s; 3]),
+        fan_in_group_step::launch(eights, &pairs, (4, 1, tiles), [s; 3], [s; 6], [s; 3]),
         fan_in_group_update::launch(block, &step, [s; 3], [s; 3]),
         fan_in_step::launch(block, &step, [s; 3], [s; 6], [s; 3]),
         fan_in_step::launch(block, &pairs, [s; 3], [s; 6], [s; 3]),

@@ -12,23 +12,27 @@
 // samples, then eight connections; what all lanes need of a number that one has fetched, they get from its register. For
 // software Vulkan, where a fetch costs what dozens of products cost. On a real GPU a part would have too few lanes. Who
 // imports this has `x`, [D, columns], `dlogits`, [parts, group, columns], and `partial`, [parts, D, columns], and how eight
-// samples of them are fetched and stored.
+// samples of them are fetched and stored; and `weights`, [rows, weight_words], and their states, [rows, moment_words], how
+// the weights of eight connections are fetched, `weights_of`, and how they make a step, `step_weights`.
 //!import fan_in
 //!import loss
 //!import optimizer
 //!import fan_in_bias
-//!import random
-//!import narrow
-//!import fan_in_weights
 
 // Lanes of a subgroup, which is a workgroup
 const SUBGROUP: u32 = 8u;
 // Labels whose logits a lane holds
-const LABELS: u32 = 16u;
-// Connections of which a lane holds what they send back
-const SLOTS: u32 = 16u;
+const LABELS: u32 = 32u;
+// Labels whose logit gradients a lane holds, while they send back
+const BACK: u32 = 32u;
 // Labels of whose weights a lane holds the gradients, for eight connections
-const STEPPED: u32 = 16u;
+const STEPPED: u32 = 32u;
+
+// Registers for the features of eight connections, a lane for each
+const HELD: u32 = max(8u / SUBGROUP, 1u);
+// Those for a number of each of LABELS and of BACK labels, a lane for each
+const VECTORS: u32 = max(LABELS / SUBGROUP, 1u);
+const BACK_VECTORS: u32 = max(BACK / SUBGROUP, 1u);
 
 struct Params {
     @size(48) rates: Rates, // uniform buffers want what follows a struct at a multiple of 16
@@ -54,16 +58,10 @@ var<immediate> params: Params;
 
 @group(0) @binding(1) var<storage, read> indices: array<u32>;              // [rows / group, index_words]
 @group(0) @binding(2) var<storage, read> positive_bits: array<u32>;        // [rows, bit_words]: a bit for each sample
-@group(0) @binding(3) var<storage, read_write> weights: array<u32>;        // [rows, weight_words]
 @group(0) @binding(4) var<storage, read_write> bias: array<f32>;           // [rows]
-@group(0) @binding(5) var<storage, read_write> first: array<u32>;          // [rows, moment_words], if the optimizer has it
-@group(0) @binding(6) var<storage, read_write> second: array<u32>;         // [rows, moment_words], if the optimizer has it
 @group(0) @binding(7) var<storage, read_write> bias_first: array<f32>;     // [rows], if the optimizer has it
 @group(0) @binding(8) var<storage, read_write> bias_second: array<f32>;    // [rows], if the optimizer has it
 @group(0) @binding(11) var<storage, read_write> losses: array<f32>;        // [rows / group, columns / 8]
-
-// Everything that needs the weights has read them by now.
-fn keep_before(at: u32, word: u32) {}
 
 // A group and who works at it.
 struct Group {
@@ -79,14 +77,32 @@ fn row_at(group: Group, label: u32) -> u32 {
     return group.first + min(label, group.labels - 1u);
 }
 
-fn weight_at(row: u32, slot: u32) -> f32 {
-    let s = min(slot, params.fan_in - 1u);
-    return stored(WEIGHTS, weights[row * params.weight_words + s / per_word(WEIGHTS)], s);
-}
-
 fn feature_at(group: Group, slot: u32) -> u32 {
     let s = min(slot, params.fan_in - 1u);
     return index_in(indices[group.index_row * params.index_words + index_word(s)], s);
+}
+
+// The features of eight connections from `run` on, a lane for each.
+fn features_of(group: Group, run: u32) -> array<u32, HELD> {
+    var features: array<u32, HELD>;
+    for (var h = 0u; h < HELD; h++) { features[h] = feature_at(group, run + h * SUBGROUP + group.lane); }
+    return features;
+}
+
+// The k-th of them, for all lanes.
+fn kth_feature(features: array<u32, HELD>, k: u32) -> u32 {
+    var held = features;
+    var feature = held[0];
+    for (var h = 1u; h < HELD; h++) { feature = select(feature, held[h], k / SUBGROUP == h); }
+    return subgroupShuffle(feature, k % SUBGROUP);
+}
+
+// The lane's k-th.
+fn kth(weights: array<f32, 8>, k: u32) -> f32 {
+    var all = weights;
+    var weight = all[0];
+    for (var q = 1u; q < 8u; q++) { weight = select(weight, all[q], k == q); }
+    return weight;
 }
 
 // Logits of up to LABELS labels for the lane's eight samples; their gradients go to scratch. Returns the loss.
@@ -99,22 +115,26 @@ fn forward(group: Group, begin: u32, eight: u32, inside: bool) -> f32 {
         low[i] = vec4<f32>(bias[row_at(group, begin + i)]);
         high[i] = low[i];
     }
-    for (var run = 0u; run < params.fan_in; run += SUBGROUP) {
-        let feature = feature_at(group, run + group.lane);
-        var w: array<f32, LABELS>;
-        for (var i = 0u; i < LABELS; i++) {
-            let weight = weight_at(row_at(group, begin + i), run + group.lane);
-            w[i] = select(0.0, weight, run + group.lane < params.fan_in);
+    for (var run = 0u; run < params.fan_in; run += 8u) {
+        let features = features_of(group, run);
+        // A lane has the weights of a label.
+        var weights: array<array<f32, 8>, VECTORS>;
+        for (var v = 0u; v < VECTORS; v++) {
+            weights[v] = weights_of(row_at(group, begin + v * SUBGROUP + group.lane), run);
         }
-        let end = min(SUBGROUP, params.fan_in - run);
+        let end = min(8u, params.fan_in - run);
         for (var k = 0u; k < end; k += 2u) {
-            let x0 = fetch(subgroupShuffle(feature, k) * eights + mine);
-            let x1 = fetch(subgroupShuffle(feature, k + 1u) * eights + mine);
-            for (var i = 0u; i < LABELS; i++) {
-                let w0 = subgroupShuffle(w[i], k);
-                let w1 = subgroupShuffle(w[i], k + 1u);
-                low[i] += w0 * x0.low + w1 * x1.low;
-                high[i] += w0 * x0.high + w1 * x1.high;
+            let x0 = fetch(kth_feature(features, k) * eights + mine);
+            let x1 = fetch(kth_feature(features, k + 1u) * eights + mine);
+            for (var v = 0u; v < VECTORS; v++) {
+                let of_lane_0 = kth(weights[v], k);
+                let of_lane_1 = kth(weights[v], k + 1u);
+                for (var i = 0u; i < LABELS / VECTORS; i++) {
+                    let w0 = subgroupShuffle(of_lane_0, i);
+                    let w1 = subgroupShuffle(of_lane_1, i);
+                    low[v * SUBGROUP + i] += w0 * x0.low + w1 * x1.low;
+                    high[v * SUBGROUP + i] += w0 * x0.high + w1 * x1.high;
+                }
             }
         }
     }
@@ -141,46 +161,38 @@ fn forward(group: Group, begin: u32, eight: u32, inside: bool) -> f32 {
     return loss;
 }
 
-// What SLOTS connections send back to the lane's eight samples.
+// What BACK labels send back to the lane's eight samples.
 fn send_back(group: Group, begin: u32, eight: u32, inside: bool, part: u32) {
     let eights = params.columns / 8u;
     let mine = min(eight, eights - 1u);
-    var low: array<vec4<f32>, SLOTS>;
-    var high: array<vec4<f32>, SLOTS>;
-    for (var i = 0u; i < SLOTS; i++) {
-        low[i] = vec4<f32>(0.0);
-        high[i] = vec4<f32>(0.0);
+    var g: array<Eight, BACK>;
+    for (var i = 0u; i < BACK; i++) {
+        g[i] = gradients_of(group.scratch + min(begin + i, group.labels - 1u) * eights + mine);
     }
-    for (var label = 0u; label < group.labels; label += 2u) {
-        // Of an odd number of labels the last one stands in, with weights of zero.
-        let next = min(label + 1u, group.labels - 1u);
-        let two = label + 1u < group.labels;
-        let g = gradients_of(group.scratch + label * eights + mine);
-        let h = gradients_of(group.scratch + next * eights + mine);
-        for (var run = 0u; run < SLOTS; run += SUBGROUP) {
-            let slot = begin + run + group.lane;
-            let w = weight_at(group.first + label, slot);
-            let v = select(0.0, weight_at(group.first + next, slot), two);
-            for (var k = 0u; k < SUBGROUP; k++) {
-                let w_k = subgroupShuffle(w, k);
-                let v_k = subgroupShuffle(v, k);
-                if run + k < SLOTS {
-                    low[run + k] += w_k * g.low + v_k * h.low;
-                    high[run + k] += w_k * g.high + v_k * h.high;
+    for (var run = 0u; run < params.fan_in; run += 8u) {
+        let features = features_of(group, run);
+        // A lane has the weights of a label; where there is none, zeros.
+        var weights: array<array<f32, 8>, BACK_VECTORS>;
+        for (var v = 0u; v < BACK_VECTORS; v++) {
+            let label = begin + v * SUBGROUP + group.lane;
+            weights[v] = weights_of(row_at(group, label), run);
+            for (var q = 0u; q < 8u; q++) { weights[v][q] = select(0.0, weights[v][q], label < group.labels); }
+        }
+        let end = min(8u, params.fan_in - run);
+        for (var k = 0u; k < end; k++) {
+            var low = vec4<f32>(0.0);
+            var high = vec4<f32>(0.0);
+            for (var v = 0u; v < BACK_VECTORS; v++) {
+                let of_lane = kth(weights[v], k);
+                for (var i = 0u; i < BACK / BACK_VECTORS; i++) {
+                    let w = subgroupShuffle(of_lane, i);
+                    low += w * g[v * SUBGROUP + i].low;
+                    high += w * g[v * SUBGROUP + i].high;
                 }
             }
+            let at = (part * params.features + kth_feature(features, k)) * eights + eight;
+            if inside { add_to_features(at, low, high); }
         }
-    }
-    let end = min(SLOTS, params.fan_in - begin);
-    for (var slot = 0u; slot < end; slot++) {
-        var a = vec4<f32>(0.0);
-        var b = vec4<f32>(0.0);
-        for (var i = 0u; i < SLOTS; i++) {
-            a = select(a, low[i], i == slot);
-            b = select(b, high[i], i == slot);
-        }
-        let at = (part * params.features + feature_at(group, begin + slot)) * eights + eight;
-        if inside { add_to_features(at, a, b); }
     }
 }
 
@@ -274,7 +286,7 @@ fn main(
                 loss += forward(group, begin, eight, inside);
             }
             if inside { losses[index_row * eights + eight] = loss; }
-            for (var begin = 0u; begin < params.fan_in; begin += SLOTS) {
+            for (var begin = 0u; begin < labels; begin += BACK) {
                 send_back(group, begin, eight, inside, part);
             }
         }

@@ -71,7 +71,7 @@ impl GroupPass {
 
     /// How often a step fetches for each connection and sample.
     pub(super) fn fetches(&self, options: &FanInOptions) -> f64 {
-        self.tiles.fetches(options.group)
+        self.tiles.fetches(options.group, options.fan_in)
     }
 
     /// Records the step of all blocks.

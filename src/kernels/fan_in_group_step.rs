@@ -19,8 +19,8 @@ pub struct Tiles {
     subgroup: u32,
     /// Labels whose logits a lane holds.
     labels: usize,
-    /// Connections of which a lane holds what they send back.
-    slots: usize,
+    /// Labels whose logit gradients a lane holds, while they send back.
+    back: usize,
     /// Labels of whose weights a lane holds the gradients.
     stepped: usize,
     /// Whether drivers unroll the loops over these numbers, so that they are no rounds: not where naga guards them.
@@ -28,8 +28,8 @@ pub struct Tiles {
 }
 
 impl Tiles {
-    const LARGE: Self = Self { subgroup: 8, labels: 16, slots: 16, stepped: 16, unrolled: true };
-    const SMALL: Self = Self { subgroup: 8, labels: 8, slots: 8, stepped: 4, unrolled: false };
+    const LARGE: Self = Self { subgroup: 8, labels: 32, back: 32, stepped: 32, unrolled: true };
+    const SMALL: Self = Self { subgroup: 8, labels: 8, back: 8, stepped: 4, unrolled: false };
 
     /// Those for groups of so many labels on a device, if it has subgroups. Where every access is guarded they are small:
     /// drivers take long over large ones there.
@@ -37,15 +37,15 @@ impl Tiles {
     pub fn of(device: &Device, group: usize) -> Option<Self> {
         let subgroup = device.subgroup()?;
         let tiles = if device.is_checked() { Self::SMALL } else { Self::LARGE };
-        let at_most = |labels: usize| if group <= 8 { labels.min(8) } else { labels };
-        let (labels, stepped) = (at_most(tiles.labels), at_most(tiles.stepped));
-        Some(Self { subgroup, labels, stepped, ..tiles })
+        let [labels, back, stepped] =
+            [tiles.labels, tiles.back, tiles.stepped].map(|most| most.min(group.next_power_of_two().max(8)));
+        Some(Self { subgroup, labels, back, stepped, ..tiles })
     }
 
     fn constants(self) -> [(&'static str, u32); 4] {
         [
+            ("BACK", self.back as u32),
             ("LABELS", self.labels as u32),
-            ("SLOTS", self.slots as u32),
             ("STEPPED", self.stepped as u32),
             ("SUBGROUP", self.subgroup),
         ]
@@ -55,25 +55,32 @@ impl Tiles {
     #[must_use]
     pub fn rounds_of_a_group(self, block: Block) -> usize {
         let Block { fan_in, group, batch, .. } = block;
-        let Self { labels, slots, stepped, .. } = self;
+        let Self { labels, back, stepped, .. } = self;
         let eights = columns_of(batch) / 8;
-        let runs_of = |count: usize| count.div_ceil(self.subgroup as usize);
+        let lanes = self.subgroup as usize;
+        let runs_of = |count: usize| count.div_ceil(lanes);
         // A round with a loop over so many of the tile's numbers in it.
         let over = |numbers: usize| if self.unrolled { 1 } else { 1 + numbers };
-        let forward = over(labels) + (runs_of(fan_in) + fan_in + labels) * over(labels);
-        let back = over(slots) + group * over(2 * slots) + slots * over(slots);
+        // Eight connections: their features, their weights of some labels, and those of one connection chosen.
+        let held = 8_usize.div_ceil(lanes);
+        let opened = |labels: usize| over(held + runs_of(labels) * 17);
+        let chosen = |labels: usize| over(held + runs_of(labels) * 9 + labels);
+        let run = |labels: usize| opened(labels) + 8 * chosen(labels);
+        let slots = fan_in.div_ceil(8);
+        let forward = over(labels) + slots * run(labels) + labels * over(labels);
+        let back = over(back) + slots * run(back);
         // Eight connections are eight more numbers; a step of a label's weights goes over them, too.
         let walk = over(stepped + 8) * (1 + runs_of(eights) + eights) + stepped * over(stepped + 8);
-        let steps = group.div_ceil(stepped) * (1 + runs_of(fan_in.div_ceil(8)) * walk);
-        let of_run = 1 + group.div_ceil(labels) * forward + fan_in.div_ceil(slots) * back;
+        let steps = group.div_ceil(stepped) * (1 + runs_of(slots) * walk);
+        let of_run = 1 + group.div_ceil(labels) * forward + group.div_ceil(self.back) * back;
         1 + runs_of(eights) * of_run + steps
     }
 
-    /// How often a lane fetches, for each connection and sample of groups of so many labels, a feature or what its
-    /// gradient is made of.
+    /// How often a lane fetches, for each connection and sample of groups of so many labels with so many connections, a
+    /// feature or what its gradient is made of.
     #[must_use]
-    pub fn fetches(self, group: usize) -> f64 {
-        [self.labels, self.slots, self.stepped, group].map(|numbers| 1.0 / numbers as f64).iter().sum()
+    pub fn fetches(self, group: usize, fan_in: usize) -> f64 {
+        [self.labels, self.stepped, group, fan_in].map(|numbers| 1.0 / numbers as f64).iter().sum()
     }
 }
 
@@ -107,13 +114,22 @@ pub static KERNEL: Kernel = Kernel {
     variants,
 };
 
-/// The kernel with fetches of 64 bits.
+/// The kernel with fetches of 64 bits but for weights and their states.
 pub static PAIRS: Kernel = Kernel {
     name: "fan_in_group_step_pairs",
     source: include_str!("../../shaders/fan_in_group_step_pairs.wgsl"),
     bindings: BINDINGS,
     twin,
     variants,
+};
+
+/// The kernel with fetches of 64 bits for these, too.
+pub static EIGHTS: Kernel = Kernel {
+    name: "fan_in_group_step_eights",
+    source: include_str!("../../shaders/fan_in_group_step_eights.wgsl"),
+    bindings: BINDINGS,
+    twin,
+    variants: variants_of_eights,
 };
 
 /// Every loss, rule, storage, layout of features and of indices, not all of them together.
@@ -129,6 +145,25 @@ fn variants() -> Vec<Constants> {
         }
     }
     all
+}
+
+/// Every rule and layout of indices, with features of both kinds.
+fn variants_of_eights() -> Vec<Constants> {
+    let halves = Precision { features: Storage::F16, ..Precision::default() };
+    let mut all = Vec::new();
+    for rows in IndexRows::variants() {
+        for rule in Rule::ALL {
+            all.push(constants(Loss::Bce, rule, Precision::default(), rows, Tiles::LARGE));
+            all.push(constants(Loss::SquaredHinge, rule, halves, rows, Tiles::SMALL));
+        }
+    }
+    all
+}
+
+/// Whether the weights of a block can be fetched and stored eight at a time.
+fn in_eights(block: Block) -> bool {
+    let Precision { weights, moments, .. } = block.precision;
+    [weights, moments] == [Storage::F32; 2] && block.fan_in.is_multiple_of(8)
 }
 
 fn constants(loss: Loss, rule: Rule, precision: Precision, rows: IndexRows, tiles: Tiles) -> Constants {
@@ -188,8 +223,13 @@ pub fn launch(
         partial,
         losses,
     ];
+    let kernel = match step.fetch {
+        Fetch::DearPairs if in_eights(block) => &EIGHTS,
+        Fetch::DearPairs => &PAIRS,
+        _ => &KERNEL,
+    };
     Launch {
-        kernel: if step.fetch == Fetch::DearPairs { &PAIRS } else { &KERNEL },
+        kernel,
         constants: constants(step.loss, step.rule, block.precision, block.indices(), tiles),
         bindings: bindings.map(Clone::clone).to_vec(),
         params: words_of(&params),

@@ -155,6 +155,7 @@ pub const ALL: &[&Kernel] = &[
     &fan_in_group_logits::KERNEL,
     &fan_in_group_step::KERNEL,
     &fan_in_group_step::PAIRS,
+    &fan_in_group_step::EIGHTS,
     &fan_in_group_update::KERNEL,
     &fan_in_step::KERNEL,
     &fan_in_step::PAIRS,
