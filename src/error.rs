@@ -52,6 +52,9 @@ pub enum Error {
     /// The device (adapter, driver, memory) failed or does not exist.
     #[error("device: {0}")]
     Device(String),
+    /// The device stopped answering in the middle of its work: what it held is gone, what was saved is not.
+    #[error("device: {0}")]
+    DeviceLost(String),
     /// A file that regrow wrote itself (checkpoint, model, cache) is damaged or of another kind.
     #[error("{}: {message}", path.display())]
     Artefact {
@@ -108,7 +111,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Line { .. } | Self::Data { .. } | Self::Config { .. } | Self::Usage(_) => 2,
-            Self::Device(_) => 3,
+            Self::Device(_) | Self::DeviceLost(_) => 3,
             Self::Diverged(_) => 4,
             Self::Io { .. } | Self::Artefact { .. } | Self::Download { .. } => 5,
             Self::Interrupted(_) => 130,

@@ -94,7 +94,7 @@ fn files_missing_or_broken_beside_the_model() {
         both(&[&name]);
         place.write(&name, &whole[..whole.len() / 2]);
         // Half of the labels are a good file, but not that of the model.
-        let of_labels = ["run/best/model.safetensors", "classifier.weights"];
+        let of_labels = [name.as_str(), "labels, but the model"];
         let of_file = [name.as_str()];
         both(if file == "labels.txt" { &of_labels } else { &of_file });
         place.write(&name, whole);

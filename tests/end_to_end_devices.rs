@@ -301,4 +301,24 @@ fn a_device_that_does_not_exist() {
     place.fails(&plan, 3, &what);
     let evaluate = ["evaluate", "run", "--device", "cpu", "--classifier-device", "nosuch"];
     place.fails(&evaluate, 3, &["--classifier-device", "no adapter matches `nosuch`"]);
+    for verb in ["evaluate", "predict"] {
+        let done = place.run(&[verb, "run", "--device", "cpu", "--classifier-device", ""]);
+        assert_eq!(done.code, Some(2), "{}", done.err);
+        assert!(done.err.starts_with("error: a value is required for '--classifier-device "), "{}", done.err);
+    }
+}
+
+/// A driver that computes on the processor takes memory of the process that is no buffer's.
+#[test]
+fn drivers_of_software_are_planned() {
+    let place = with_data();
+    let gpu = place.first_adapter();
+    let software = place.ok(&["devices", "--json"]).json_lines()[0]["adapters"][0]["kind"] == "software_gpu";
+    let classifier = format!("classifier.device={gpu}");
+    for (settings, wanted) in
+        [(["--device", gpu], software), (["--set", &classifier], software), (["--device", "cpu"], false)]
+    {
+        let lines = place.ok(&[&["plan", "tiny.toml", "--labels", "100"], &settings[..]].concat()).out;
+        assert_eq!(lines.contains("the driver and its compiler"), wanted, "{settings:?}: {lines}");
+    }
 }

@@ -69,13 +69,15 @@ mod tests {
 
     #[test]
     fn an_interrupted_demo_goes_on_with_train() {
-        let message = |arguments: &[&str]| {
+        let message = |arguments: &[&str], error: Error| {
             let demo = Line::parse_from([&["demo", "--dir", "d"], arguments].concat()).demo;
-            let command = demo.resume_command("regrow", &demo.dir.join("run"));
-            say_how_to_go_on(Error::Interrupted("stopped".into()), &command).to_string()
+            say_how_to_go_on(error, &demo.resume_command("regrow", &demo.dir.join("run"))).to_string()
         };
-        let command = "stopped: go on with regrow train d/run/config.toml --out d/run --resume";
-        assert_eq!(message(&[]), command);
-        assert_eq!(message(&["--device", "cpu"]), format!("{command} --device cpu"));
+        let stopped = || Error::Interrupted("stopped".into());
+        let command = "go on with regrow train d/run/config.toml --out d/run --resume";
+        assert_eq!(message(&[], stopped()), format!("stopped: {command}"));
+        assert_eq!(message(&["--device", "cpu"], stopped()), format!("stopped: {command} --device cpu"));
+        let lost = message(&[], Error::DeviceLost("the GPU was lost".into()));
+        assert_eq!(lost, format!("device: the GPU was lost; the last checkpoint is untouched: {command}"));
     }
 }

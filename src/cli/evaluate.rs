@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use serde_json::json;
 
 use super::{DeviceArgs, SplitArg, check_target, open, per_label, print, progress, say};
@@ -12,7 +13,7 @@ use crate::data::SplitName;
 use crate::error::{Error, Result};
 use crate::evaluate::Filter;
 use crate::kernels::products::MatmulPrecision;
-use crate::train::{FeedSizes, RunFolder, judge, load_model, micro_batch, propensities};
+use crate::train::{FeedSizes, RunFolder, judge, load_model, micro_batch, model_labels, propensities};
 
 /// Measure a trained model on a split of a data set: precision, nDCG, recall and their propensity-scored forms, averages
 /// over labels, and how the labels fare that are frequent or rare in training.
@@ -36,7 +37,7 @@ pub(super) struct EvaluateArgs {
     #[arg(long, value_name = "FILE.tsv")]
     per_label: Option<PathBuf>,
     /// Another device for the classifier, named as in --device
-    #[arg(long, value_name = "cpu|NAME|INDEX")]
+    #[arg(long, value_name = "cpu|NAME|INDEX", value_parser = NonEmptyStringValueParser::new())]
     classifier_device: Option<String>,
     #[command(flatten)]
     device: DeviceArgs,
@@ -60,7 +61,7 @@ impl EvaluateArgs {
             SplitArg::Test => SplitName::Test,
         };
         // The labels first: the data set is read with them, and the feed's sizes come from the data set.
-        let labels = crate::data::LabelMap::from_file(&model_folder.join("labels.txt"))?;
+        let labels = model_labels(&model_folder)?;
         let dataset = open::evaluation_data(&config, &model_folder, labels, split_name)?;
         let missing = || Error::data(&config.data.path, format!("has no {split_name} split"));
         let split = dataset.split(split_name).ok_or_else(missing)?;

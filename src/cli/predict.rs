@@ -4,6 +4,7 @@ use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use serde_json::json;
 
 use super::DeviceArgs;
@@ -37,7 +38,7 @@ pub(super) struct PredictArgs {
     #[arg(long)]
     tokens: bool,
     /// Another device for the classifier, named as in --device
-    #[arg(long, value_name = "cpu|NAME|INDEX")]
+    #[arg(long, value_name = "cpu|NAME|INDEX", value_parser = NonEmptyStringValueParser::new())]
     classifier_device: Option<String>,
     #[command(flatten)]
     device: DeviceArgs,

@@ -133,10 +133,14 @@ pub(super) fn run_training(
     finished
 }
 
-/// Adds to the message of an interrupted run what `resume` it goes on with, which differs from verb to verb.
+/// Adds to the message of an interrupted run, and of one whose device was lost, what `resume` it goes on with, which differs
+/// from verb to verb.
 pub(super) fn say_how_to_go_on(error: Error, resume: &str) -> Error {
     match error {
         Error::Interrupted(message) => Error::Interrupted(format!("{message}: go on with {resume}")),
+        Error::DeviceLost(message) => {
+            Error::DeviceLost(format!("{message}; the last checkpoint is untouched: go on with {resume}"))
+        }
         other => other,
     }
 }

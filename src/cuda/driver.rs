@@ -32,9 +32,9 @@ pub(super) fn fault(action: &str, error: DriverError) -> Error {
         | Code::CUDA_ERROR_ECC_UNCORRECTABLE
         | Code::CUDA_ERROR_HARDWARE_STACK_ERROR
         | Code::CUDA_ERROR_CONTEXT_IS_DESTROYED
-        | Code::CUDA_ERROR_DEVICE_UNAVAILABLE => Error::Device(format!(
-            "the GPU was lost while {action}: {name}; the last checkpoint is untouched, go on with --resume"
-        )),
+        | Code::CUDA_ERROR_DEVICE_UNAVAILABLE => {
+            Error::DeviceLost(format!("the GPU was lost while {action}: {name}"))
+        }
         _ => {
             let text = error.error_string().map_or("no description".into(), CStr::to_string_lossy);
             Error::Device(format!("CUDA failed while {action}: {name} ({text})"))

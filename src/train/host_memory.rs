@@ -1,5 +1,6 @@
 //! What a run takes of the host's memory beside the buffers of its device.
 
+use super::devices::Devices;
 use super::documents::SUMS_BYTES;
 use super::dry_run::held_out_documents;
 use super::plan::Purpose;
@@ -8,11 +9,15 @@ use super::stored::PIECE;
 use crate::classifier::FanIn;
 use crate::config::{Config, EvaluateOn};
 use crate::data::Dataset;
+use crate::device::{Device, DeviceKind};
 use crate::error::Result;
 use crate::evaluate::{DEPTH, LabelCounts};
 
 /// The program, its threads and a small tokenizer, measured: a run on a hundred labels.
 const PROGRAM: u64 = 12 << 20;
+
+/// The driver of software Vulkan, its compiler and what that compiled, measured: 100 to 170 MiB with lavapipe.
+const DRIVER: u64 = 150 << 20;
 
 /// Bytes that wait to be written to a file.
 const FILE_BUFFER: u64 = 1 << 20;
@@ -77,6 +82,13 @@ impl HostSizes {
         .filter(|purpose| purpose.bytes > 0)
         .collect()
     }
+}
+
+/// What a device's driver takes beside the buffers, where it computes on the processor.
+pub(super) fn driver(devices: Devices<'_>) -> Option<Purpose> {
+    let computes_here = |device: &Device| device.kind() == DeviceKind::SoftwareGpu;
+    let any = computes_here(devices.encoder) || computes_here(devices.classifier);
+    any.then_some(Purpose { name: "the driver and its compiler", bytes: DRIVER })
 }
 
 /// Digits of all numbers below `end` together.

@@ -43,7 +43,7 @@ pub use feed::{Fed, Feed, FeedSizes};
 pub use grouping::row_order;
 pub use host_memory::HostSizes;
 pub use model::Model;
-pub use model_folder::{LoadedModel, ModelInfo, load_model};
+pub use model_folder::{LoadedModel, ModelInfo, load_model, model_labels};
 pub use parameter_counts::{ParameterCounts, parameter_counts};
 pub use plan::{Plan, Purpose, megabytes, process_peak, sizes_without_data};
 pub use row_order::{RankedLabels, RowOrder};

@@ -168,10 +168,34 @@ pub(super) struct Described {
     pub(super) tokenizer: Tokenizer,
     pub(super) file: TensorFile,
     train_documents: u64,
+    /// Labels of the classifier.
+    labels: usize,
 }
 
 impl Described {
     pub(super) fn open(folder: &Path) -> Result<Self> {
+        let path = folder.join("config.json");
+        let description = Description::read(folder)?;
+        let TokenizerDescription { max_tokens, special_tokens } = description.tokenizer;
+        let tokenizer = Tokenizer::from_file(&folder.join("tokenizer.json"), max_tokens, special_tokens)?;
+        let file = TensorFile::open(&folder.join(MODEL_FILE))?;
+        file.verify()?;
+        let config = Config::parse(&description.config, &path, &[])?;
+        check_tokenizer(&config, &tokenizer)?;
+        Ok(Self {
+            config,
+            encoder: EncoderSizes::described(&description.encoder, &path, tokenizer.vocabulary() as usize)?,
+            tokenizer,
+            file,
+            train_documents: description.train_documents,
+            labels: description.classifier.labels,
+        })
+    }
+}
+
+impl Description {
+    /// That of a model folder.
+    fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("config.json");
         if path.is_file() && !folder.join(MODEL_FILE).is_file() {
             return Err(Error::artefact(
@@ -189,20 +213,29 @@ impl Described {
         if description.format != FORMAT {
             return Err(wrong(&format!("format {} is not {FORMAT}", description.format)));
         }
-        let TokenizerDescription { max_tokens, special_tokens } = description.tokenizer;
-        let tokenizer = Tokenizer::from_file(&folder.join("tokenizer.json"), max_tokens, special_tokens)?;
-        let file = TensorFile::open(&folder.join(MODEL_FILE))?;
-        file.verify()?;
-        let config = Config::parse(&description.config, &path, &[])?;
-        check_tokenizer(&config, &tokenizer)?;
-        Ok(Self {
-            config,
-            encoder: EncoderSizes::described(&description.encoder, &path, tokenizer.vocabulary() as usize)?,
-            tokenizer,
-            file,
-            train_documents: description.train_documents,
-        })
+        Ok(description)
     }
+}
+
+/// The labels of a model folder, in the order of the classifier's outputs.
+///
+/// # Errors
+/// [`Error::Artefact`] when a file is missing or damaged, or its labels are not as many as the model's.
+pub fn model_labels(folder: &Path) -> Result<LabelMap> {
+    labels_beside(folder, Description::read(folder)?.classifier.labels)
+}
+
+fn labels_beside(folder: &Path, described: usize) -> Result<LabelMap> {
+    let path = folder.join("labels.txt");
+    let labels = LabelMap::from_file(&path)?;
+    if labels.len() != described {
+        let message = format!(
+            "names {} labels, but the model beside it has {described}; put back the file that was written with it",
+            labels.len()
+        );
+        return Err(Error::artefact(path, message));
+    }
+    Ok(labels)
 }
 
 /// The same config with optimizers that keep no states.
@@ -237,8 +270,8 @@ pub fn load_model<'d>(
     sizes: impl FnOnce(&Config, &Tokenizer) -> Result<FeedSizes>,
 ) -> Result<LoadedModel> {
     let devices = devices.into();
-    let Described { config, encoder, tokenizer, file, train_documents } = Described::open(folder)?;
-    let labels = LabelMap::from_file(&folder.join("labels.txt"))?;
+    let Described { config, encoder, tokenizer, file, train_documents, labels } = Described::open(folder)?;
+    let labels = labels_beside(folder, labels)?;
     let vocabulary = tokenizer.vocabulary() as usize;
     let sizes = ModelSizes {
         encoder,

@@ -9,7 +9,7 @@ use super::build_encoder::micro_batch;
 use super::calendar::Calendar;
 use super::devices::Devices;
 use super::feed::FeedSizes;
-use super::host_memory::HostSizes;
+use super::host_memory::{HostSizes, driver};
 use super::model::Model;
 use super::purposes::{PURPOSES, purpose_of};
 use super::sizes::{EncoderSizes, ModelSizes};
@@ -68,6 +68,7 @@ impl Plan {
         let _ranker = Ranker::new(both.classifier, &model.classifier, DEPTH, config.evaluate.batch_size)?;
         let fan_in = model.classifier.connections();
         let mut plan = Self::of_device(&planning, sizes.labels, fan_in);
+        plan.host.extend(driver(devices));
         if let Some(second) = &second {
             let second = Self::of_device(second, sizes.labels, fan_in);
             plan.bytes_per_label = second.bytes_per_label;
@@ -106,8 +107,9 @@ impl Plan {
 
     /// The plan with what the host holds beside the buffers.
     #[must_use]
-    pub fn with_host(self, config: &Config, sizes: HostSizes) -> Self {
-        Self { host: sizes.purposes(config), ..self }
+    pub fn with_host(mut self, config: &Config, sizes: HostSizes) -> Self {
+        self.host.splice(0..0, sizes.purposes(config));
+        self
     }
 
     /// Bytes of the host beside the buffers.

@@ -88,10 +88,7 @@ impl Faults {
             return Ok(());
         }
         let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Err(Error::Device(format!(
-            "{}; the last checkpoint is untouched, go on with --resume",
-            first.unwrap_or_default().replace('\n', " ")
-        )))
+        Err(Error::DeviceLost(first.unwrap_or_default().replace('\n', " ")))
     }
 }
 
