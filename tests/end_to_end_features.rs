@@ -193,12 +193,15 @@ fn precision(place: &Place, model: &str, split: &str) -> f64 {
 fn a_classifier_learns_on_features() {
     let place = encoded();
     for device in ["cpu", place.first_adapter()] {
-        let settings = ["--set", "train.epochs=60", "--set", "classifier.fan_in=32", "--fresh"];
-        train(&place, device, "run", &settings);
+        let settings = ["train.epochs=60", "classifier.fan_in=32", "rewire.interval=30"];
+        let settings = settings.map(|setting| ["--set", setting]).concat();
+        train(&place, device, "run", &[&settings[..], &["--fresh"]].concat());
         for split in ["train", "dev", "test"] {
             let last = ["evaluate", "run", "--last", "--split", split, "--json", "--device", device];
             let reached = place.ok(&last).json_lines()[0]["P@1"].as_f64().expect("P@1");
-            assert_eq!(reached, precision(&place, "run/model", split), "{split} on {device}");
+            let counted = precision(&place, "run/model", split);
+            // A percentage of at most 29 documents, divided in another order.
+            assert!((reached - counted).abs() < 1e-9, "{reached} and {counted}, {split} on {device}");
             // Seven labels of equal size: 14 % by chance.
             assert!(split != "train" || reached > 80.0, "P@1 {reached} on {device}");
         }

@@ -141,8 +141,10 @@ def main():
               for rest in ("", ", per row", ", no rewiring", " 4096", " 4096, no rewiring", " 4096, 16 epochs")),
             "fan-in 128 + both, no rewiring"],
         "Rewiring with and without the second moment": [
-            f"fan-in {f}{how}" for f in ("32", "64", "128", "192", "32 + intermediate", "128 + intermediate")
-            for how in (", no rewiring", "", ", second moment kept")],
+            *(f"fan-in {f}{how}" for f in ("32", "64", "128", "192", "32 + intermediate", "128 + intermediate")
+              for how in (", no rewiring", "", ", second moment kept")),
+            *(f"fan-in 32, {way}{how}" for way in ("every 50", "by gradient", "threshold 0.05")
+              for how in ("", ", second moment kept"))],
         "What else was tried for the tail": [
             "dense", "bottleneck 192", "fan-in 128, no rewiring", "fan-in 128, by documents, no rewiring",
             "fan-in 192, no rewiring", "fan-in 192, by documents, no rewiring", "fan-in 128 + intermediate, no rewiring",

@@ -284,8 +284,6 @@ mod tests {
         let dense = error("", &["classifier.head=dense", "classifier.features=f16"]);
         assert!(dense.contains("classifier.features: only the fan_in head"), "{dense}");
         assert!(error("", &["train.matmul_precision=low"]).contains("train.matmul_precision"));
-        let sgd = error("", &["rewire.keep_second_moment=true", "optimizer.classifier.kind=sgd"]);
-        assert!(sgd.contains("rewire.keep_second_moment: needs a second moment"), "{sgd}");
         assert!(error("", &["classifier.bias_init=often"]).contains("classifier.bias_init"));
         assert!(error("", &["optimizer.classifier.lr=nan"]).contains("optimizer.classifier.lr"));
         assert!(error("", &["optimizer.encoder.lr=0"]).contains("above 0"));

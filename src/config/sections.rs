@@ -336,11 +336,6 @@ impl Config {
             at_least_one("rewire.interval", usize::try_from(r.interval).unwrap_or(usize::MAX))?;
         }
         self.check_by_documents()?;
-        let adam = [OptimizerKind::Adam, OptimizerKind::Adamw].contains(&self.optimizer.classifier.kind);
-        if self.rewire.keep_second_moment && !adam {
-            let why = "needs a second moment: optimizer.classifier.kind = \"adam\" or \"adamw\"";
-            return Err(Error::config("rewire.keep_second_moment", why));
-        }
         let o = &self.optimizer;
         for (name, section) in [
             ("encoder", &o.encoder),
