@@ -29,6 +29,7 @@ fn a_build_without_cuda_says_so() {
 
 #[cfg(feature = "cuda")]
 mod with_cuda {
+    use regrow::Error;
     use regrow::classifier::{FanIn, FanInOptions, Loss, Positives, Step, StepScale};
     use regrow::device::{Device, DeviceOptions, Recording};
     use regrow::kernels::activation::{self, Activation};
@@ -255,8 +256,8 @@ mod with_cuda {
     }
 
     #[test]
-    fn a_lost_device_is_told_with_what_to_do() {
-        if runs_again("with_cuda::a_lost_device_is_told_with_what_to_do", ("REGROW_HOST_LOST", "2")) {
+    fn a_lost_device_is_an_error_of_its_own() {
+        if runs_again("with_cuda::a_lost_device_is_an_error_of_its_own", ("REGROW_HOST_LOST", "2")) {
             return;
         }
         let device = Device::open(Some("cuda:0"), DeviceOptions::default()).unwrap();
@@ -271,8 +272,9 @@ mod with_cuda {
         };
         step().unwrap();
         device.wait().unwrap();
-        let lost = step().and_then(|()| device.wait()).unwrap_err().to_string();
-        assert!(lost.contains("the GPU was lost while") && lost.contains("--resume"), "{lost}");
+        let lost = step().and_then(|()| device.wait()).unwrap_err();
+        assert!(matches!(lost, Error::DeviceLost(_)), "{lost:?}");
+        assert!(lost.to_string().contains("the GPU was lost while running rewire_histogram"), "{lost}");
         assert!(device.read(&counts, 0, 16).is_err());
     }
 }
