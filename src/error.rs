@@ -52,7 +52,7 @@ pub enum Error {
     /// The device (adapter, driver, memory) failed or does not exist.
     #[error("device: {0}")]
     Device(String),
-    /// The device stopped answering in the middle of its work: what it held is gone, what was saved is not.
+    /// The device was lost or failed in the middle of its work: what it held is gone, what was saved is not.
     #[error("device: {0}")]
     DeviceLost(String),
     /// A file that regrow wrote itself (checkpoint, model, cache) is damaged or of another kind.
