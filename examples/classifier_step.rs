@@ -33,6 +33,7 @@ fn main() -> regrow::Result<()> {
             bias_init: -5.0,
             seed: 1,
             max_block_rows: 0,
+            inverted_index: Default::default(),
         },
     )?;
     let optimizer = Optimizer {

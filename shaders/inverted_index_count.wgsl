@@ -1,42 +1,7 @@
-// Inverted index of a block, first of four: how often each feature occurs in each chunk of the connections.
-//
-// An invocation owns a chunk, and with it a column of the table: nothing is counted by two.
-//!import linear
-//!import fan_in
+// Inverted indices of windows of labels, first of five: how often each feature occurs in each part of a window. The table
+// holds zeros before.
+//!import inverted_index_part
 
-const WORKGROUP: u32 = 64u;
-
-struct Params {
-    connections: u32, // rows of indices * F
-    fan_in: u32,
-    index_words: u32, // words in a row of indices
-    features: u32,
-    chunks: u32,
-    chunk: u32,       // connections in a chunk
-}
-var<immediate> params: Params;
-
-@group(0) @binding(0) var<storage, read> indices: array<u32>;     // [index_rows, index_words]
-@group(0) @binding(1) var<storage, read_write> table: array<u32>; // [D, chunks]
-
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let chunk = lane_of(workgroup, grid, WORKGROUP, local);
-    if chunk >= params.chunks {
-        return;
-    }
-    for (var d = 0u; d < params.features; d++) {
-        table[d * params.chunks + chunk] = 0u;
-    }
-    let end = min((chunk + 1u) * params.chunk, params.connections);
-    for (var c = chunk * params.chunk; c < end; c++) {
-        let index_row = c / params.fan_in;
-        let slot = c - index_row * params.fan_in;
-        let feature = index_in(indices[index_row * params.index_words + slot / 2u], slot);
-        table[feature * params.chunks + chunk] += 1u;
-    }
+fn take(place: u32, first_row: u32, row: u32, slot: u32) {
+    table[place] += 1u;
 }

@@ -1,19 +1,24 @@
-// Inverted index of a block, second of four: within each feature, where each chunk's entries begin; and how many
-// entries the feature has.
+// Inverted indices of windows of labels, second and fourth of five: how many entries each feature has, and, once it is known
+// where its list begins, where each part's entries begin.
 //
-// An invocation owns one feature.
+// An invocation owns one feature of a window.
 //!import linear
 
 const WORKGROUP: u32 = 64u;
+// 0: `offsets` gets sums of the table; 1: the table gets running sums from `offsets` on
+const STARTS: u32 = 0u;
 
 struct Params {
     features: u32,
-    chunks: u32,
+    windows: u32,
+    parts: u32,        // of a window
+    table_words: u32,  // words in a window's table
+    offset_words: u32, // words in a window's row of offsets
 }
 var<immediate> params: Params;
 
-@group(0) @binding(0) var<storage, read_write> table: array<u32>;   // [D, chunks]
-@group(0) @binding(1) var<storage, read_write> offsets: array<u32>; // [D + 1]: entries of each feature
+@group(0) @binding(0) var<storage, read_write> table: array<u32>;   // [windows, table_words]: [parts, D] of each
+@group(0) @binding(1) var<storage, read_write> offsets: array<u32>; // [windows, offset_words], of which D are used
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -21,15 +26,20 @@ fn main(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let feature = lane_of(workgroup, grid, WORKGROUP, local);
-    if feature >= params.features {
+    let lane = lane_of(workgroup, grid, WORKGROUP, local);
+    if lane >= params.windows * params.features {
         return;
     }
+    let window = lane / params.features;
+    let feature = lane % params.features;
+    let offset = window * params.offset_words + feature;
+    let first = window * params.table_words + feature;
     var sum = 0u;
-    for (var chunk = 0u; chunk < params.chunks; chunk++) {
-        let count = table[feature * params.chunks + chunk];
-        table[feature * params.chunks + chunk] = sum;
+    if STARTS == 1u { sum = offsets[offset]; }
+    for (var part = 0u; part < params.parts; part++) {
+        let count = table[first + part * params.features];
+        if STARTS == 1u { table[first + part * params.features] = sum; }
         sum += count;
     }
-    offsets[feature] = sum;
+    if STARTS == 0u { offsets[offset] = sum; }
 }

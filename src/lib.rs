@@ -19,6 +19,7 @@
 //! let layer = FanIn::new(&device, FanInOptions {
 //!     labels: 6, features: 4, fan_in: 2, group: 1, max_batch: 1, rule: Rule::Sgd,
 //!     precision: Precision::default(), train_bias: true, init_scale: 0.1, bias_init: 0.0, seed: 7, max_block_rows: 0,
+//!     inverted_index: Default::default(),
 //! })?;
 //! let optimizer = Optimizer {
 //!     rule: Rule::Sgd, learning_rate: 0.5, weight_decay: 0.0, beta1: 0.0, beta2: 0.0, epsilon: 1e-8,

@@ -117,6 +117,7 @@ fn group_step(device: &Device, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
         bias_init: -1.0,
         seed: 5,
         max_block_rows: 0,
+        inverted_index: Default::default(),
     };
     let layer = FanIn::new(device, options).unwrap();
     let optimizer = Optimizer {

@@ -136,6 +136,7 @@ mod with_cuda {
             bias_init: 0.0,
             seed: 1,
             max_block_rows: 0,
+            inverted_index: Default::default(),
         }
     }
 

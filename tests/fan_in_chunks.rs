@@ -2,8 +2,8 @@
 
 mod support;
 
-use regrow::classifier::{Contents, FanIn, FanInOptions, Loss, Positives, Step, StepScale};
-use regrow::device::{Device, Recording};
+use regrow::classifier::{Contents, FanIn, FanInOptions, InvertedIndex, Loss, Positives, Step, StepScale};
+use regrow::device::{Device, DeviceKind, Recording};
 use regrow::kernels::fan_in_dlogits::Block;
 use regrow::kernels::optimizer::Rule;
 use regrow::kernels::storage::{Precision, Storage};
@@ -18,8 +18,8 @@ const SCALE: f32 = 0.25;
 fn step(
     device: &Device,
     layer: &Layer,
-    max_block_rows: usize,
-    max_batch: usize,
+    (max_block_rows, max_batch): (usize, usize),
+    inverted_index: InvertedIndex,
 ) -> (Contents, Vec<f32>, Vec<f32>) {
     let Block { rows, fan_in, group, batch, precision, .. } = layer.block;
     let options = FanInOptions {
@@ -35,6 +35,7 @@ fn step(
         bias_init: 0.0,
         seed: 3,
         max_block_rows,
+        inverted_index,
     };
     let head = FanIn::allocate(device, options).unwrap();
     let stride = fan_in.next_multiple_of(2);
@@ -123,11 +124,14 @@ fn blocks_chunks_and_windows_together_are_the_layer() {
         let truth = Truth::of(&layer);
         for (engine, device) in engines().into_iter().chain([gpu_plain()]) {
             let case = format!("{block:?}, blocks of {max_block_rows} on {engine}");
-            let got = step(device, &given, max_block_rows, MAX_BATCH);
+            let got = step(device, &given, (max_block_rows, MAX_BATCH), InvertedIndex::Kept);
             truth.check(&case, &got);
-            let (_, again, _) = step(device, &given, max_block_rows, MAX_BATCH);
+            let (_, again, _) = step(device, &given, (max_block_rows, MAX_BATCH), InvertedIndex::Kept);
             let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
             assert_eq!(bits(&got.1), bits(&again), "{case}: other bits in another run");
+            let rebuilt = step(device, &given, (max_block_rows, MAX_BATCH), InvertedIndex::Rebuilt);
+            truth.check(&format!("{case}, index rebuilt"), &rebuilt);
+            assert_eq!(bits(&got.1), bits(&rebuilt.1), "{case}: other bits with an index that is rebuilt");
         }
     }
 }
@@ -142,7 +146,28 @@ fn chunks_of_small_groups_are_computed_to_their_ends() {
         let layer = Layer::new((block, 128), 90);
         let truth = Truth::of(&layer);
         for (engine, device) in engines().into_iter().chain([gpu_plain()]) {
-            truth.check(&format!("{block:?} on {engine}"), &step(device, &layer, 0, batch));
+            truth.check(
+                &format!("{block:?} on {engine}"),
+                &step(device, &layer, (0, batch), InvertedIndex::Auto),
+            );
+        }
+    }
+}
+
+#[test]
+fn an_index_is_rebuilt_for_run_after_run_of_labels() {
+    // More lists than are rebuilt at once, 4 MiB, in two blocks whose ends are no ends of runs.
+    let precision = Precision::default();
+    let block = Block { rows: 20_000, first_label: 0, fan_in: 128, group: 1, batch: 3, precision };
+    let layer = Layer::new((block, 200), 92);
+    let truth = Truth::of(&layer);
+    for (engine, device) in engines() {
+        let of = |index| step(device, &layer, (11_000, 3), index);
+        let (kept, rebuilt) = (of(InvertedIndex::Kept), of(InvertedIndex::Rebuilt));
+        truth.check(&format!("{block:?} on {engine}"), &rebuilt);
+        if device.kind() == DeviceKind::SoftwareGpu {
+            let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&kept.1), bits(&rebuilt.1), "{block:?} on {engine}");
         }
     }
 }
@@ -155,6 +180,9 @@ fn features_too_many_for_partial_sums_are_trained_too() {
     let layer = Layer::new((block, 4096), 91);
     let truth = Truth::of(&layer);
     for (engine, device) in engines() {
-        truth.check(&format!("{block:?} of 4,096 features on {engine}"), &step(device, &layer, 0, 1024));
+        truth.check(
+            &format!("{block:?} of 4,096 features on {engine}"),
+            &step(device, &layer, (0, 1024), InvertedIndex::Auto),
+        );
     }
 }

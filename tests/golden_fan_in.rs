@@ -75,6 +75,7 @@ fn layer(device: &Device, case: &Case, max_block_rows: usize) -> FanIn {
         bias_init: 0.0,
         seed: 0,
         max_block_rows,
+        inverted_index: Default::default(),
     };
     let layer = if fan_in > features {
         FanIn::allocate_with_duplicates(device, FanInOptions { fan_in, ..options }).unwrap()

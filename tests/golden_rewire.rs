@@ -24,6 +24,7 @@ fn layer(device: &Device, case: &Case, max_block_rows: usize) -> FanIn {
         bias_init: 0.25,
         seed: 9,
         max_block_rows,
+        inverted_index: Default::default(),
     };
     let layer = FanIn::new(device, options).unwrap();
     let contents =

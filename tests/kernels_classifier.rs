@@ -2,18 +2,19 @@
 
 mod support;
 
-use regrow::device::Device;
+use regrow::device::{Buffer, Device};
 use regrow::kernels::fan_in_dlogits::{Block, Loss};
 use regrow::kernels::fan_in_feature_gradient::Windows;
 use regrow::kernels::fan_in_top_k::{LOWEST, NOTHING, segments};
+use regrow::kernels::inverted_index::Sort;
 use regrow::kernels::storage::Precision;
 use regrow::kernels::{
     Fetch, columns_of, fan_in_dlogits, fan_in_feature_gradient, fan_in_feature_gradient_tiles,
-    fan_in_group_gradient, fan_in_top_k, index_words, inverted_index, loss_sum, top_k_merge,
+    fan_in_group_gradient, fan_in_top_k, loss_sum, top_k_merge,
 };
 use support::device::{
-    Numbers, Outputs, ULP, assert_close, compare, engines, fetch_on, fetches, garbage, group_kernels, run,
-    sum_tolerance, tiles, tiles_of_rows, upload, writable,
+    Numbers, Outputs, ULP, assert_close, compare, engines, fetch_on, fetches, garbage, group_kernels,
+    inverted, run, sum_tolerance, tiles, tiles_of_rows, upload, writable,
 };
 use support::layer::{Layer, loss_of, shapes};
 
@@ -21,7 +22,7 @@ use support::layer::{Layer, loss_of, shapes};
 const SCALE: f32 = 0.25;
 
 /// `dlogits` and `label_loss` of a layer on a device.
-fn dlogits(device: &Device, layer: &Layer, loss: Option<Loss>) -> [regrow::device::Buffer; 2] {
+fn dlogits(device: &Device, layer: &Layer, loss: Option<Loss>) -> [Buffer; 2] {
     let Block { rows, .. } = layer.block;
     let outputs = [rows * layer.columns(), rows].map(|len| garbage(device, len));
     let [x, weights, bias] = [&layer.x, &layer.weights, &layer.bias].map(|values| upload(device, values));
@@ -133,32 +134,19 @@ fn feature_gradient(
     window_rows: usize,
     (fetch, by_group): (Fetch, bool),
     (dlogits, before): (&[f32], &[f32]),
-) -> regrow::device::Buffer {
+) -> Buffer {
     let (block, features) = (layer.block, layer.features);
-    let Block { rows, fan_in, group, .. } = block;
     let windows = Windows { rows: window_rows, offset_words: features + 2 };
-    let count = windows.of(rows);
-    // Each window's lists, made by the kernels that make them, then put together as a layer keeps them.
-    let (mut offsets, mut connections) = (Vec::new(), Vec::new());
-    for first in (0..rows).step_by(window_rows) {
-        let window = Block { rows: window_rows.min(rows - first), ..block };
-        let words = index_words(fan_in) * 2;
-        let indices = upload(device, &layer.indices[first / group * words..][..window.index_rows() * words]);
-        let table = garbage(device, inverted_index::table_len(features)).whole();
-        let list_len = window.index_rows() * fan_in;
-        let [starts, lists] = [features + 1, list_len].map(|len| garbage(device, len));
-        let bindings = [&indices, &table, &starts.whole(), &lists.whole()];
-        run(device, inverted_index::launches(window, features, bindings));
-        offsets.extend(device.read_vec::<u32>(&starts, features + 2).unwrap());
-        connections.extend(device.read_vec::<u32>(&lists, list_len).unwrap());
-    }
+    let count = windows.of(block.rows);
+    let sort = Sort { block, features, windows, fetch };
+    let index = inverted(device, sort, &upload(device, &layer.indices));
+    let [offsets, connections] = index.each_ref().map(Buffer::whole);
     let gradients = dlogits;
     let [dlogits, weights] = [dlogits, &layer.weights].map(|values| upload(device, values));
-    let [offsets, connections] = [&offsets, &connections].map(|words| upload(device, words));
     let area = features * layer.columns();
     let sums = if count == 1 { writable(device, before) } else { garbage(device, count * area) };
     if by_group {
-        let by_slot = garbage(device, block.index_rows() * fan_in * layer.columns()).whole();
+        let by_slot = garbage(device, block.index_rows() * block.fan_in * layer.columns()).whole();
         let products = fan_in_group_gradient::launch(block, [&weights, &dlogits, &by_slot]);
         let bindings = [&by_slot, &offsets, &connections, &sums.whole()];
         let gather = fan_in_feature_gradient::launch_summed(block, features, windows, fetch, bindings);

@@ -6,10 +6,11 @@ use regrow::device::{Buffer, Device, DeviceOptions, Recording};
 use regrow::kernels::fan_in_dlogits::{Block, Loss};
 use regrow::kernels::fan_in_feature_gradient::Windows;
 use regrow::kernels::fan_in_step::StepOptions;
+use regrow::kernels::inverted_index::Sort;
 use regrow::kernels::optimizer::Rule;
 use regrow::kernels::storage::{Precision, Rounding};
-use regrow::kernels::{Fetch, fan_in_feature_gradient, fan_in_step, fan_in_sweep, inverted_index, loss_sum};
-use support::device::{Outputs, assert_close, compare, garbage, run, sum_tolerance, upload, writable};
+use regrow::kernels::{Fetch, fan_in_feature_gradient, fan_in_step, fan_in_sweep, loss_sum};
+use support::device::{Outputs, assert_close, compare, garbage, inverted, sum_tolerance, upload, writable};
 use support::layer::{Hyper, Layer, shapes};
 
 /// Of the gradients and of the loss.
@@ -24,10 +25,9 @@ fn step<'a>(device: &'a Device, layer: &Layer, loss: Loss, rule: Rule, train_bia
     let area = features * columns;
     let (x, indices, positives) =
         (upload(device, &layer.x), upload(device, &layer.indices), upload(device, &layer.positives));
-    let table = garbage(device, inverted_index::table_len(features)).whole();
-    let [offsets, connections] =
-        [features + 1, block.index_rows() * fan_in].map(|n| garbage(device, n).whole());
-    run(device, inverted_index::launches(block, features, [&indices, &table, &offsets, &connections]));
+    let windows = Windows { rows, offset_words: features + 1 };
+    let index = inverted(device, Sort { block, features, windows, fetch: Fetch::Cheap }, &indices);
+    let [offsets, connections] = index.each_ref().map(Buffer::whole);
 
     let state = |i: usize| -> Buffer {
         let has = rule.states() > i % 2;

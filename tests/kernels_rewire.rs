@@ -6,13 +6,15 @@ use std::collections::BTreeSet;
 
 use regrow::device::Device;
 use regrow::kernels::fan_in_dlogits::Block;
+use regrow::kernels::fan_in_feature_gradient::Windows;
+use regrow::kernels::inverted_index::Sort;
 use regrow::kernels::rewire_histogram::Digit;
 use regrow::kernels::rewire_mask::{Rule, mask_words};
 use regrow::kernels::rewire_regrow::Growth;
 use regrow::kernels::storage::Precision;
-use regrow::kernels::{index_words, inverted_index, rewire_histogram, rewire_mask, rewire_regrow};
+use regrow::kernels::{Fetch, index_words, rewire_histogram, rewire_mask, rewire_regrow};
 use regrow::random::{Purpose, below, unit, words};
-use support::device::{Numbers, Outputs, compare, garbage, run, upload, writable};
+use support::device::{Numbers, Outputs, compare, garbage, inverted, run, upload, writable};
 use support::layer::{Layer, shapes};
 
 /// Blocks whose weights are multiples of 1/8: scores are exact everywhere, and many are equal. Partial groups have
@@ -372,38 +374,51 @@ fn the_wiring_does_not_depend_on_blocks() {
 
 #[test]
 fn every_feature_lists_its_connections_in_order() {
-    let mut all = shapes();
-    // Several thousand connections in several chunks; most features without any.
-    all.push((
-        Block { rows: 701, first_label: 0, fan_in: 7, group: 1, batch: 1, precision: Precision::default() },
-        3000,
-    ));
-    for (seed, (block, features)) in all.into_iter().enumerate() {
+    let block = |rows, fan_in| Block {
+        rows,
+        first_label: 0,
+        fan_in,
+        group: 1,
+        batch: 1,
+        precision: Precision::default(),
+    };
+    let mut all: Vec<_> = shapes().into_iter().map(|shape| (shape, shape.0.rows)).collect();
+    // Several thousand connections in several parts, most features without any; and several windows, the last with fewer rows.
+    all.extend([((block(701, 7), 3000), 701), ((block(701, 7), 12), 320), ((block(150, 3), 70), 64)]);
+    let all = all.into_iter().flat_map(|case| [Fetch::Cheap, Fetch::Dear].map(|fetch| (case, fetch)));
+    for (seed, (((block, features), window_rows), fetch)) in all.enumerate() {
         let layer = Layer::new((block, features), seed as u64);
-        let connections = block.index_rows() * block.fan_in;
-        let case = format!("inverted index of {block:?}");
+        let windows = Windows { rows: window_rows, offset_words: features + 5 };
+        let sort = Sort { block, features, windows, fetch };
+        let case = format!("{sort:?}");
         let got = compare(&case, |device| {
-            let table = garbage(device, inverted_index::table_len(features)).whole();
-            let (offsets, lists) = (garbage(device, features + 1), garbage(device, connections));
             // Rows that lie behind the block, and have nothing to do with it.
             let indices = upload(device, &[layer.indices.as_slice(), &[0; 64]].concat());
-            let bindings = [&indices, &table, &offsets.whole(), &lists.whole()];
-            run(device, inverted_index::launches(block, features, bindings));
-            Outputs::of(device).exact("offsets", &offsets, features + 1).exact(
+            let [offsets, lists] = inverted(device, sort, &indices);
+            // Without what lies behind the D + 1 of a window, which nobody writes.
+            let all: Vec<u32> =
+                device.read_vec(&offsets, windows.of(block.rows) * windows.offset_words).unwrap();
+            let used: Vec<u32> =
+                all.chunks(windows.offset_words).flat_map(|row| &row[..=features]).copied().collect();
+            Outputs::of(device).exact("offsets", &writable(device, &used), used.len()).exact(
                 "connections",
                 &lists,
-                connections,
+                block.index_rows() * block.fan_in,
             )
         });
-        let (mut offsets, mut lists) = (vec![0_u32], Vec::new());
-        for feature in 0..features {
-            let has = |c: &usize| layer.index(c / block.fan_in * block.group, c % block.fan_in) == feature;
-            lists.extend(
-                (0..connections)
-                    .filter(has)
-                    .map(|c| (((c / block.fan_in) << 16) | (c % block.fan_in)) as u32),
-            );
-            offsets.push(lists.len() as u32);
+        let (mut offsets, mut lists) = (Vec::new(), Vec::new());
+        let index_rows: Vec<usize> = (0..block.index_rows()).collect();
+        for window in index_rows.chunks(window_rows.div_ceil(block.group)) {
+            let first = lists.len();
+            offsets.push(0);
+            for feature in 0..features {
+                for (place, row) in window.iter().enumerate() {
+                    let has = |slot: &usize| layer.index(row * block.group, *slot) == feature;
+                    let slots = (0..block.fan_in).filter(has);
+                    lists.extend(slots.map(|slot| ((place << 16) | slot) as u32));
+                }
+                offsets.push((lists.len() - first) as u32);
+            }
         }
         assert_eq!(got.words("offsets"), offsets, "{case}");
         assert_eq!(got.words("connections"), lists, "{case}");

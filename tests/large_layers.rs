@@ -28,6 +28,7 @@ fn allocate(device: &Device, labels: usize, fan_in: usize, group: usize, rule: R
         bias_init: 0.0,
         seed: 1,
         max_block_rows: 0,
+        inverted_index: Default::default(),
     };
     FanIn::allocate(device, options).unwrap()
 }

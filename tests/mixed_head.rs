@@ -90,6 +90,7 @@ impl Shape {
             bias_init: 0.0,
             seed: 1,
             max_block_rows: self.block,
+            inverted_index: Default::default(),
         };
         FanIn::allocate(device, options).unwrap()
     }

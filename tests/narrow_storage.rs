@@ -84,6 +84,7 @@ fn on_device(device: &Device, layer: &Layer, precision: Precision, rule: Rule) -
         bias_init: 0.0,
         seed: 11,
         max_block_rows: 0,
+        inverted_index: Default::default(),
     };
     let on_device = FanIn::allocate(device, options).unwrap();
     on_device.set_contents(device, &contents(layer)).unwrap();

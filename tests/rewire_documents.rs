@@ -32,6 +32,7 @@ fn layer(device: &Device, (labels, fan_in, features): Shape, precision: Precisio
         bias_init: 0.0,
         seed: 11,
         max_block_rows: 64,
+        inverted_index: Default::default(),
     };
     FanIn::new(device, options).unwrap()
 }

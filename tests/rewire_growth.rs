@@ -190,6 +190,7 @@ fn options(layer: &Layer, max_block_rows: usize) -> FanInOptions {
         bias_init: 0.0,
         seed: SEED,
         max_block_rows,
+        inverted_index: Default::default(),
     }
 }
 

@@ -14,6 +14,7 @@ use regrow::kernels::dropout::Dropout;
 use regrow::kernels::fan_in_dlogits::{Block, Loss};
 use regrow::kernels::fan_in_feature_gradient::Windows;
 use regrow::kernels::fan_in_step::StepOptions;
+use regrow::kernels::inverted_index::Sort;
 use regrow::kernels::matmul::Layout;
 use regrow::kernels::optimizer::{Rates, Rule};
 use regrow::kernels::pool::{Place, PoolKind};
@@ -368,7 +369,8 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
     }
     launches.push(rewire_regrow::launch_in_place(block, growth, [s; 7]));
     launches.extend(rewire_gradient::launches(block, growth, 1, 1, [s; 4]));
-    launches.extend(inverted_index::launches(block, 4, [s; 4]));
+    let sort = Sort { block, features: 4, windows, fetch: Fetch::Cheap };
+    launches.extend(sort.launches([s; 4]));
     let indices = Indices::Stratified { features: 4 };
     let stratified = Block { precision: Precision { indices, ..block.precision }, ..block };
     let [gradient, _] = fan_in_strata_gradient::launches(stratified, 4, 1, [s; 5]);

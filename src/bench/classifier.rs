@@ -2,7 +2,9 @@
 
 use super::timer::time;
 use super::{CACHED, Row, Work};
-use crate::classifier::{FanIn, FanInOptions, Head, Loss, Positives, Prune, Ranker, Regrow, Step, StepScale};
+use crate::classifier::{
+    FanIn, FanInOptions, Head, InvertedIndex, Loss, Positives, Prune, Ranker, Regrow, Step, StepScale,
+};
 use crate::config::GROUPS;
 use crate::device::{Buffer, Device, Recording, Slice};
 use crate::error::{Error, Result};
@@ -36,6 +38,8 @@ pub struct LayerSizes {
     pub rule: Rule,
     /// How weights, states and indices are stored.
     pub precision: Precision,
+    /// What becomes of the inverted index.
+    pub inverted_index: InvertedIndex,
 }
 
 impl LayerSizes {
@@ -75,6 +79,7 @@ impl LayerSizes {
             bias_init: -5.0,
             seed: 1,
             max_block_rows: 0,
+            inverted_index: self.inverted_index,
         }
     }
 
@@ -86,17 +91,22 @@ impl LayerSizes {
     }
 
     pub(super) fn describe(&self) -> String {
-        let Self { labels, features, fan_in, group, batch, rule, precision } = self;
+        let Self { labels, features, fan_in, group, batch, rule, precision, inverted_index } = self;
         let Precision { weights, moments, features: rounded, indices } = precision;
         let rounded = if *rounded == Storage::F32 { "" } else { ", features f16" };
         let group = if *group > 1 { format!(", groups of {group}") } else { String::new() };
         let stratified = if *indices == Indices::Free { "" } else { ", stratified" };
+        let index = match inverted_index {
+            InvertedIndex::Auto => "",
+            InvertedIndex::Kept => ", inverted index kept",
+            InvertedIndex::Rebuilt => ", inverted index rebuilt",
+        };
         // As the flags name them.
         let rule = format!("{rule:?}").to_lowercase();
         let [weights, moments] = [weights, moments].map(|storage| format!("{storage:?}").to_lowercase());
         format!(
             "{labels} labels, fan-in {fan_in}{stratified}{group}, {features} features, batch {batch}, {rule}, weights {weights}, \
-             moments {moments}{rounded}"
+             moments {moments}{rounded}{index}"
         )
     }
 

@@ -27,7 +27,7 @@ pub struct LabelBlock {
     pub bias_second: Buffer,
     /// Slots that the last rewiring regrew, a bit each.
     pub regrown: Buffer,
-    /// The inverted index, where the feature gradient walks it.
+    /// The inverted index, where the feature gradient walks one that is kept.
     pub inverted: Option<Inverted>,
 }
 
@@ -41,26 +41,33 @@ pub struct Inverted {
     pub connections: Buffer,
 }
 
+impl Inverted {
+    /// For the labels of `shape`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] when it does not fit.
+    pub fn allocate(device: &Device, name: &str, shape: Block, windows: Windows) -> Result<Self> {
+        let offsets = windows.of(shape.rows) * windows.offset_words;
+        let connections = shape.index_rows() * shape.fan_in;
+        Ok(Self {
+            windows,
+            offsets: device.allocate(&format!("{name} offsets"), (offsets * 4) as u64)?,
+            connections: device.allocate(name, (connections * 4) as u64)?,
+        })
+    }
+}
+
 impl LabelBlock {
-    /// Allocates the block's tensors, all zero; the inverted index where there are `windows`.
+    /// Allocates the block's tensors, all zero; the inverted index where it is `kept`, of such windows.
     ///
     /// # Errors
     /// [`crate::Error::Device`] when they do not fit.
-    pub fn allocate(device: &Device, shape: Block, rule: Rule, windows: Option<Windows>) -> Result<Self> {
+    pub fn allocate(device: &Device, shape: Block, rule: Rule, kept: Option<Windows>) -> Result<Self> {
         let weights = (shape.rows * shape.weight_words() * 4) as u64;
         let moments = (shape.rows * shape.moment_words() * 4) as u64;
         let biases = (shape.rows * 4) as u64;
         let state = |label: &str, number: usize, bytes: u64| {
             device.allocate(label, if rule.states() >= number { bytes } else { 0 })
-        };
-        let inverted = |windows: Windows| -> Result<Inverted> {
-            let offsets = windows.of(shape.rows) * windows.offset_words;
-            let connections = shape.index_rows() * shape.fan_in;
-            Ok(Inverted {
-                windows,
-                offsets: device.allocate("inverted index offsets", (offsets * 4) as u64)?,
-                connections: device.allocate("inverted index", (connections * 4) as u64)?,
-            })
         };
         Ok(Self {
             shape,
@@ -74,7 +81,9 @@ impl LabelBlock {
             bias_second: state("classifier bias second moment", 2, biases)?,
             regrown: device
                 .allocate("regrown slots", (shape.index_rows() * mask_words(shape.fan_in) * 4) as u64)?,
-            inverted: windows.map(inverted).transpose()?,
+            inverted: kept
+                .map(|windows| Inverted::allocate(device, "inverted index", shape, windows))
+                .transpose()?,
         })
     }
 

@@ -1,9 +1,8 @@
 //! A run of a block's labels, as the launches of a step take it.
 
-use super::block::LabelBlock;
+use super::block::{Inverted, LabelBlock};
 use crate::device::{Buffer, Slice};
 use crate::kernels::fan_in_dlogits::Block;
-use crate::kernels::fan_in_feature_gradient::Windows;
 
 /// `count` rows of `words` words from row `first` on.
 pub(super) fn rows_of(buffer: &Buffer, first: usize, count: usize, words: usize) -> Slice {
@@ -13,7 +12,8 @@ pub(super) fn rows_of(buffer: &Buffer, first: usize, count: usize, words: usize)
 /// A run of a block's labels.
 pub(super) struct Chunk<'a> {
     pub(super) block: &'a LabelBlock,
-    first: usize,
+    /// Its first label in the block.
+    pub(super) first: usize,
     pub(super) shape: Block,
 }
 
@@ -48,13 +48,13 @@ impl<'a> Chunk<'a> {
         ]
     }
 
-    /// The chunk's rows of offsets and its lists of connections.
-    pub(super) fn lists(&self, windows: Windows, [offsets, connections]: [&Buffer; 2]) -> [Slice; 2] {
-        let (first, count) = (self.first / windows.rows, windows.of(self.shape.rows));
-        let first_index_row = self.first / self.shape.group;
+    /// The chunk's rows of offsets and its lists of connections in an index whose first label is label `begin` of the block.
+    pub(super) fn lists(&self, index: &Inverted, begin: usize) -> [Slice; 2] {
+        let (windows, first) = (index.windows, self.first - begin);
+        let count = windows.of(self.shape.rows);
         [
-            rows_of(offsets, first, count, windows.offset_words),
-            rows_of(connections, first_index_row, self.shape.index_rows(), self.shape.fan_in),
+            rows_of(&index.offsets, first / windows.rows, count, windows.offset_words),
+            rows_of(&index.connections, first / self.shape.group, self.shape.index_rows(), self.shape.fan_in),
         ]
     }
 }

@@ -4,11 +4,12 @@
 //! needs of it, are kept until that has read them. A window is what an inverted index is about: the features' gradient of a
 //! window is a sum of its own, and the windows' sums are added in order.
 
-use super::options::{FanInOptions, WORKSPACE_BYTES};
+use super::options::{FanInOptions, InvertedIndex, WORKSPACE_BYTES};
 use crate::device::DeviceKind;
 use crate::error::{Error, Result};
 use crate::kernels::fan_in_feature_gradient::Windows;
 use crate::kernels::inverted_index::MAX_INDEX_ROWS;
+use crate::kernels::storage::Indices;
 use crate::kernels::{Fetch, columns_of, feature_tiles};
 
 /// Rows of labels and of indices that are a multiple of this begin where slices may.
@@ -25,6 +26,12 @@ const SOFTWARE_CHUNK_BYTES: usize = 512 << 10;
 
 /// Bytes of what the groups of a chunk send back, on software Vulkan: it is fetched once, in the order of the features.
 const SOFTWARE_SENT_BYTES: usize = 2 << 20;
+
+/// Most bytes of lists of connections that are kept on software Vulkan unless the config says otherwise.
+const SOFTWARE_KEPT_BYTES: usize = 64 << 20;
+
+/// Bytes of lists of connections that are rebuilt at once on software Vulkan: enough parts for its threads.
+const SOFTWARE_REBUILT_BYTES: usize = 4 << 20;
 
 /// Iterations of an invocation that are surely computed on software Vulkan, whose loops end after 65,535 and say nothing.
 pub(super) const SOFTWARE_ITERATIONS: usize = 40_000;
@@ -48,12 +55,40 @@ pub(super) struct Cut {
     pub(super) chunk_rows: usize,
     /// Windows, of which a chunk has whole ones.
     pub(super) windows: Windows,
+    /// Labels whose lists of connections are rebuilt at once, whole chunks; none where lists are kept or not needed.
+    pub(super) rebuilt_rows: Option<usize>,
 }
 
 impl Cut {
     /// For blocks of at most `block_rows` labels, whose step fetches so; `by_group`: whether what a group sends back is summed up for each of its
     /// connections.
     pub(super) fn choose(
+        kind: DeviceKind,
+        options: &FanInOptions,
+        block_rows: usize,
+        fetch: Fetch,
+        by_group: bool,
+    ) -> Self {
+        let mut cut = Self::without_lists(kind, options, block_rows, fetch, by_group);
+        let lists = options.labels.div_ceil(options.group) * options.fan_in * 4;
+        let rebuilt = options.precision.indices == Indices::Free
+            && match options.inverted_index {
+                InvertedIndex::Kept => false,
+                InvertedIndex::Rebuilt => true,
+                InvertedIndex::Auto => kind == DeviceKind::SoftwareGpu && lists > SOFTWARE_KEPT_BYTES,
+            };
+        if rebuilt {
+            let software = kind == DeviceKind::SoftwareGpu;
+            let bytes = if software { SOFTWARE_REBUILT_BYTES } else { WORKSPACE_BYTES };
+            let most = bytes / (options.fan_in * 4) * options.group;
+            cut.chunk_rows =
+                cut.chunk_rows.min(most / cut.windows.rows * cut.windows.rows).max(cut.windows.rows);
+            cut.rebuilt_rows = Some((most / cut.chunk_rows).max(1) * cut.chunk_rows);
+        }
+        cut
+    }
+
+    fn without_lists(
         kind: DeviceKind,
         options: &FanInOptions,
         block_rows: usize,
@@ -72,11 +107,11 @@ impl Cut {
         let offset_words = (options.features + 1).next_multiple_of(UNIT);
         if fetch == Fetch::Tiles {
             let rows = feature_tiles::ROWS;
-            return Self { chunk_rows: rows, windows: Windows { rows, offset_words } };
+            return Self::kept(rows, Windows { rows, offset_words });
         }
         if kind == DeviceKind::SoftwareGpu {
             let rows = units(SOFTWARE_CHUNK_BYTES / (columns * 4)).min(sending(SOFTWARE_SENT_BYTES));
-            return Self { chunk_rows: rows, windows: Windows { rows, offset_words } };
+            return Self::kept(rows, Windows { rows, offset_words });
         }
         let area = options.features * columns;
         let wanted = (WANTED_LANES / (area / 4)).clamp(1, (WORKSPACE_BYTES / (area * 4)).max(1));
@@ -84,7 +119,11 @@ impl Cut {
         let rows =
             block_rows.div_ceil(wanted).next_multiple_of(unit).min(MAX_INDEX_ROWS * options.group).min(most);
         let chunk_rows = block_rows.next_multiple_of(rows).min(most / rows * rows);
-        Self { chunk_rows, windows: Windows { rows, offset_words } }
+        Self::kept(chunk_rows, Windows { rows, offset_words })
+    }
+
+    fn kept(chunk_rows: usize, windows: Windows) -> Self {
+        Self { chunk_rows, windows, rebuilt_rows: None }
     }
 }
 
@@ -107,6 +146,7 @@ mod tests {
             bias_init: 0.0,
             seed: 0,
             max_block_rows: 0,
+            inverted_index: Default::default(),
         }
     }
 
@@ -141,6 +181,27 @@ mod tests {
         for (fetch, rows) in [(Fetch::Dear, 2048), (Fetch::DearPairs, 2048), (Fetch::Tiles, 1024)] {
             let software = of(DeviceKind::SoftwareGpu, fetch);
             assert_eq!((software.chunk_rows, software.windows.rows), (rows, rows));
+        }
+    }
+
+    #[test]
+    fn indices_are_rebuilt_for_whole_chunks_in_little_memory() {
+        // Lists of 2,812,281 labels of 128 connections are 1.34 GiB.
+        for (kind, most) in [(DeviceKind::SoftwareGpu, 4 << 20), (DeviceKind::DiscreteGpu, WORKSPACE_BYTES)] {
+            for group in [1, 32] {
+                let auto = options(128, group, 768, 32);
+                let large = FanInOptions { labels: 2_812_281, ..auto };
+                let explicit = FanInOptions { inverted_index: InvertedIndex::Rebuilt, ..large };
+                let of = |options| Cut::choose(kind, &options, 524_288, Fetch::Cheap, group > 1);
+                let (kept, rebuilt) = (of(auto), of(explicit));
+                assert_eq!(kept.rebuilt_rows, None);
+                let automatic = kind == DeviceKind::SoftwareGpu && group == 1;
+                assert_eq!(of(large).rebuilt_rows.is_some(), automatic, "{kind:?}, groups of {group}");
+                assert_eq!(rebuilt.windows, kept.windows);
+                let rows = rebuilt.rebuilt_rows.unwrap();
+                assert!(rows.is_multiple_of(rebuilt.chunk_rows), "{rebuilt:?}");
+                assert!(rows / group * 128 * 4 <= most && rows / group * 128 * 4 > most / 2, "{rebuilt:?}");
+            }
         }
     }
 

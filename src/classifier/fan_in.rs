@@ -3,7 +3,8 @@
 use super::block::LabelBlock;
 use super::cut::{Cut, software_rows};
 use super::group_pass::GroupPass;
-use super::launches::{Launches, record_inverted, sums_by_group};
+use super::inverted;
+use super::launches::{Launches, sums_by_group};
 use super::options::{FanInOptions, Step, WORKSPACE_BYTES};
 use super::rewire::record_random_growth;
 use super::strata;
@@ -15,7 +16,6 @@ use crate::kernels::rewire_regrow::Growth;
 use crate::kernels::storage::{Indices, Rounding, Storage};
 use crate::kernels::{
     Fetch, columns_of, fan_in_group_logits, fan_in_step, fan_in_sweep, feature_tiles, half_features,
-    inverted_index,
 };
 
 /// The layer on a device.
@@ -153,8 +153,8 @@ impl FanIn {
                 let rows = rows.min(labels - first_label);
                 let shape = Block { rows, first_label, fan_in, group, batch: 0, precision };
                 // Stratified rows need no inverted index: what a slot sends back has its own stratum.
-                let windows = cut.filter(|_| free).map(|cut| cut.windows);
-                LabelBlock::allocate(device, shape, options.rule, windows)
+                let kept = cut.filter(|cut| free && cut.rebuilt_rows.is_none()).map(|cut| cut.windows);
+                LabelBlock::allocate(device, shape, options.rule, kept)
             })
             .collect::<Result<Vec<_>>>()?;
         let workspace = match (cut, pass) {
@@ -316,17 +316,7 @@ impl FanIn {
     /// # Errors
     /// [`Error::Device`] when memory runs out or the device is lost.
     pub fn rebuild_inverted(&self, device: &Device) -> Result<()> {
-        if self.blocks.iter().all(|block| block.inverted.is_none()) {
-            return Ok(());
-        }
-        let features = self.options.features;
-        let bytes = (inverted_index::table_len(features) * 4) as u64;
-        let table = device.allocate("inverted index counts", bytes)?;
-        let mut recording = Recording::new();
-        for block in &self.blocks {
-            record_inverted(&mut recording, block, features, &table);
-        }
-        device.submit(recording)
+        inverted::build(device, &self.blocks, self.options.features, self.fetch)
     }
 
     /// Logits of every label, [B, L], for small layers and tests. `x` is [D, columns].

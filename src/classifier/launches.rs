@@ -3,6 +3,7 @@
 use super::block::LabelBlock;
 use super::chunk::{Chunk, rows_of};
 use super::cut::Cut;
+use super::inverted::Rebuilt;
 use super::options::{FanInOptions, Step, StepScale};
 use super::strata::StrataGradient;
 use crate::device::{Buffer, Device, DeviceKind, Launch, Recording, Slice};
@@ -10,7 +11,6 @@ use crate::error::Result;
 use crate::kernels::fan_in_dlogits::Block;
 use crate::kernels::fan_in_feature_gradient::{self, Windows};
 use crate::kernels::fan_in_step::{self, StepOptions};
-use crate::kernels::inverted_index;
 use crate::kernels::storage::Indices;
 use crate::kernels::{
     Fetch, bias_update, column_sum, columns_of, fan_in_feature_gradient_tiles, fan_in_group_gradient,
@@ -35,6 +35,8 @@ pub(super) struct Launches {
     partial: Option<Buffer>,
     /// What the gradient of stratified rows needs instead.
     by_stratum: Option<StrataGradient>,
+    /// Where the inverted index is rebuilt, if it is not kept.
+    rebuilt: Option<Rebuilt>,
 }
 
 /// What a step keeps of a chunk besides its logit gradients.
@@ -103,6 +105,7 @@ impl Launches {
                 _ => Some(device.allocate("partial feature gradients", partial)?),
             },
             by_stratum: StrataGradient::allocate(device, options, rows, columns)?,
+            rebuilt: Rebuilt::allocate(device, cut, Block { rows: block_rows, ..shape }, options)?,
         })
     }
 
@@ -123,6 +126,9 @@ impl Launches {
         let context = StepContext { options: *options, features, step };
         for first in (0..block.shape.rows).step_by(self.cut.chunk_rows) {
             let chunk = Chunk::new(block, first, self.cut.chunk_rows, step.batch);
+            if let Some(rebuilt) = &self.rebuilt {
+                rebuilt.record_before(recording, &chunk, features);
+            }
             match &self.scratch {
                 StepScratch::Before(before) => self.record_labels(recording, &context, &chunk, before),
                 StepScratch::Groups(sent) => self.record_groups(recording, &context, &chunk, sent.as_ref()),
@@ -238,16 +244,20 @@ impl Launches {
         chunk: &Chunk<'_>,
         launch: impl FnOnce(Windows, [&Slice; 3]) -> Launch,
     ) {
-        let Some(inverted) = &chunk.block.inverted else { return };
-        let (shape, dx) = (chunk.shape, context.step.dx);
-        let [offsets, connections] =
-            chunk.lists(inverted.windows, [&inverted.offsets, &inverted.connections]);
-        let count = inverted.windows.of(shape.rows);
+        let (index, begin) = match (&chunk.block.inverted, &self.rebuilt) {
+            (Some(kept), _) => (kept, 0),
+            (None, Some(rebuilt)) => (&rebuilt.index, rebuilt.begin_of(chunk)),
+            // Rows are stratified.
+            (None, None) => return,
+        };
+        let (shape, dx, windows) = (chunk.shape, context.step.dx, index.windows);
+        let [offsets, connections] = chunk.lists(index, begin);
+        let count = windows.of(shape.rows);
         let partial = self.partial.as_ref().filter(|_| count > 1);
         let area = context.features * columns_of(shape.batch);
         let sums =
             partial.map_or_else(|| dx.clone(), |partial| partial.whole().front((count * area * 4) as u64));
-        recording.launch(launch(inverted.windows, [&offsets, &connections, &sums]));
+        recording.launch(launch(windows, [&offsets, &connections, &sums]));
         if partial.is_some() {
             recording.launch(column_sum::launch(count, area, &sums, dx, true));
         }
@@ -259,23 +269,4 @@ struct StepContext<'a> {
     options: StepOptions,
     features: usize,
     step: &'a Step<'a>,
-}
-
-/// Records the inverted indices of a block's windows; `table` is scratch.
-pub(super) fn record_inverted(
-    recording: &mut Recording,
-    block: &LabelBlock,
-    features: usize,
-    table: &Buffer,
-) {
-    let Some(inverted) = &block.inverted else { return };
-    for first in (0..block.shape.rows).step_by(inverted.windows.rows) {
-        let window = Chunk::new(block, first, inverted.windows.rows, 0);
-        let [offsets, connections] =
-            window.lists(inverted.windows, [&inverted.offsets, &inverted.connections]);
-        let bindings = [&window.indices(), &table.whole(), &offsets, &connections];
-        for launch in inverted_index::launches(window.shape, features, bindings) {
-            recording.launch(launch);
-        }
-    }
 }

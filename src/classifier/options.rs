@@ -37,6 +37,22 @@ pub struct FanInOptions {
     pub seed: u64,
     /// Upper limit of labels in a block; 0: what the device allows.
     pub max_block_rows: usize,
+    /// What becomes of the inverted index, where the features' gradient walks one.
+    pub inverted_index: InvertedIndex,
+}
+
+/// What becomes of the lists that say, for each feature, which connections look at it: 4 bytes a connection. GPUs walk them
+/// where rows are free; results are the same bits either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InvertedIndex {
+    /// On software Vulkan rebuilt where they are large, otherwise kept.
+    #[default]
+    Auto,
+    /// Kept, and rebuilt when indices change.
+    Kept,
+    /// Rebuilt in every step, for a run of labels at a time, in scratch.
+    Rebuilt,
 }
 
 impl FanInOptions {

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::{DeviceArgs, print, say};
 use crate::bench::{BenchOptions, EncoderShape, EncoderSizes, LayerSizes, Report, bench};
+use crate::classifier::InvertedIndex;
 use crate::error::{Error, Result};
 use crate::kernels::products::MatmulPrecision;
 use crate::kernels::storage::{Indices, Precision, Storage};
@@ -42,6 +43,9 @@ pub(super) struct BenchArgs {
     /// How the optimizer's states are stored
     #[arg(long, value_enum, default_value = "f32")]
     moments: MomentsArg,
+    /// Whether the lists that say which connections look at a feature are kept: classifier.inverted_index
+    #[arg(long, value_enum, default_value = "auto")]
+    inverted_index: IndexArg,
     /// Round features to 16 bits in the classifier's step
     #[arg(long)]
     half_features: bool,
@@ -91,6 +95,16 @@ enum PatternArg {
     Free,
     /// Those of a stratum of its own
     Stratified,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum IndexArg {
+    /// Rebuilt on software Vulkan where it is large
+    Auto,
+    /// Kept
+    Kept,
+    /// Rebuilt in every step
+    Rebuilt,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -203,6 +217,11 @@ impl BenchArgs {
                     RuleArg::Adamw => Rule::AdamW,
                 },
                 precision: Precision { weights, moments, features, indices },
+                inverted_index: match self.inverted_index {
+                    IndexArg::Auto => InvertedIndex::Auto,
+                    IndexArg::Kept => InvertedIndex::Kept,
+                    IndexArg::Rebuilt => InvertedIndex::Rebuilt,
+                },
             },
             encoder: shape.map(|shape| EncoderSizes {
                 shape,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Config;
 use super::number_or_name::number_or_name;
+use crate::classifier::InvertedIndex;
 use crate::error::{Error, Result};
 use crate::evaluate::Metrics;
 use crate::kernels::fan_in_dlogits::Loss;
@@ -202,7 +203,7 @@ sections! {
     /// `[classifier]`.
     Classifier {
         head: HeadKind, fan_in: usize, pattern: Pattern, group: usize, grouping: String, weights: Storage, moments: Storage, features: Storage, loss: Loss, reduction: Reduction, bias: bool,
-        init_scale: f64, bias_init: BiasInit, dense_labels: f64, dense_features: usize, device: String,
+        init_scale: f64, bias_init: BiasInit, dense_labels: f64, dense_features: usize, inverted_index: InvertedIndex, device: String,
     }
     /// `[intermediate]`.
     Intermediate { width: usize, activation: IntermediateActivation }

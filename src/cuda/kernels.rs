@@ -53,7 +53,7 @@ pub(super) const FORMS: &[Form] = &[
     form("half_features", &["PACKED"]),
     form("inverted_index_count", &[]),
     form("inverted_index_offsets", &[]),
-    form("inverted_index_scan", &[]),
+    form("inverted_index_scan", &["STARTS"]),
     form("inverted_index_scatter", &[]),
     form("label_loss", &["LOSS"]),
     form("logits_top_k", &["K"]),

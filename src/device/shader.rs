@@ -40,6 +40,7 @@ const SHARED: &[(&str, &str)] = &[
     ("probe_gather", include_str!("../../shaders/shared/probe_gather.wgsl")),
     ("uniform_tiles", include_str!("../../shaders/shared/uniform_tiles.wgsl")),
     ("pairs", include_str!("../../shaders/shared/pairs.wgsl")),
+    ("inverted_index_part", include_str!("../../shaders/shared/inverted_index_part.wgsl")),
     ("fan_in_bias", include_str!("../../shaders/shared/fan_in_bias.wgsl")),
     ("fan_in_eights", include_str!("../../shaders/shared/fan_in_eights.wgsl")),
     ("fan_in_weights", include_str!("../../shaders/shared/fan_in_weights.wgsl")),

@@ -133,6 +133,7 @@ fn fan_in_options(config: &Config, sizes: ModelSizes, features: usize) -> FanInO
         bias_init: sizes.bias_init,
         seed: config.train.seed,
         max_block_rows: sizes.max_block_rows,
+        inverted_index: c.inverted_index,
     }
 }
 

@@ -159,9 +159,13 @@ impl Plan {
     /// What to change so that a run takes less.
     #[must_use]
     pub fn remedy(&self) -> String {
-        let largest =
-            self.purposes.iter().max_by_key(|purpose| purpose.bytes).map_or("", |purpose| purpose.name);
+        let most = self.purposes.iter().max_by_key(|purpose| purpose.bytes);
+        let (largest, bytes) = most.map_or(("", 0), |purpose| (purpose.name, purpose.bytes));
+        let kept = self.memory.buffers.iter().find(|buffer| buffer.name == "inverted index");
         let advice = match largest {
+            _ if kept.is_some_and(|index| 2 * index.bytes > bytes) => {
+                "set classifier.inverted_index = \"rebuilt\" (a step sorts it anew, part by part)"
+            }
             "classifier optimizer states, rewiring, inverted index" => {
                 "set optimizer.classifier.kind = \"sgd\" (no states), or a smaller classifier.fan_in"
             }

@@ -4,6 +4,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use regrow::device::{Buffer, Device, DeviceOptions, Launch, Recording, Slice};
 use regrow::kernels::Fetch;
+use regrow::kernels::inverted_index::Sort;
 use regrow::random::{Purpose, below, unit, words};
 
 const OPTIONS: DeviceOptions = DeviceOptions {
@@ -133,6 +134,18 @@ pub fn run(device: &Device, launches: impl IntoIterator<Item = Launch>) {
     let mut recording = Recording::new();
     launches.into_iter().for_each(|launch| recording.launch(launch));
     device.submit(recording).unwrap();
+}
+
+/// The inverted index of a layer's windows, made by its kernels: offsets [windows, offset words] and connections.
+pub fn inverted(device: &Device, sort: Sort, indices: &Slice) -> [Buffer; 2] {
+    let block = sort.block;
+    let table = garbage(device, sort.table_len()).whole();
+    let offsets = garbage(device, sort.windows.of(block.rows) * sort.windows.offset_words);
+    let connections = garbage(device, block.index_rows() * block.fan_in);
+    let mut recording = Recording::new();
+    sort.record(&mut recording, [indices, &table, &offsets.whole(), &connections.whole()]);
+    device.submit(recording).unwrap();
+    [offsets, connections]
 }
 
 /// A unit in the last place of 1.

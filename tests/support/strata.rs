@@ -93,6 +93,7 @@ pub fn options(layer: &Layer, precision: Precision, rule: Rule, max_block_rows: 
         bias_init: 0.0,
         seed: SEED,
         max_block_rows,
+        inverted_index: Default::default(),
     }
 }
 
