@@ -88,8 +88,9 @@ fn forms(layer: &Layer) -> Vec<Form> {
         fetches().into_iter().filter(|fetch| *fetch != Fetch::DearPairs || fan_in != 32 || batch == 17);
     let mut all: Vec<Form> = fetches.map(Form::Labels).collect();
     let f32s = layer.block.precision.features == Storage::F32;
-    if tiles() && f32s && fan_in_step::can_keep(fan_in) && feature_tiles::count(batch) <= feature_tiles::MOST
-    {
+    let fits = layer.features.max(layer.block.rows) <= feature_tiles::ROWS
+        && feature_tiles::count(batch) <= feature_tiles::MOST;
+    if tiles() && f32s && fits {
         all.push(Form::Labels(Fetch::Tiles));
     }
     all.extend((layer.block.group > 1 && group_kernels()).then_some(Form::Groups));

@@ -4,7 +4,7 @@ use crate::device::{Device, Slice};
 use crate::kernels::fan_in_dlogits::Loss;
 use crate::kernels::optimizer::{Rates, Rule};
 use crate::kernels::storage::{Indices, Precision, Storage};
-use crate::kernels::{Fetch, fan_in_step, feature_tiles};
+use crate::kernels::{Fetch, feature_tiles};
 
 /// Logit gradients of a block take at most so many bytes.
 pub const WORKSPACE_BYTES: usize = 64 << 20;
@@ -65,7 +65,6 @@ impl FanInOptions {
             && self.group == 1
             && self.precision.indices == Indices::Free
             && self.precision.features == Storage::F32
-            && fan_in_step::can_keep(self.fan_in)
             && self.features <= feature_tiles::ROWS
             && feature_tiles::count(self.max_batch) <= feature_tiles::MOST;
         if tiles { Fetch::Tiles } else { fetch }

@@ -20,17 +20,18 @@ pub static KERNEL: Kernel = Kernel {
     variants,
 };
 
-/// Every rule and storage, with few and most tiles; the rest is that of [`fan_in_step::KERNEL`].
+/// Every rule and storage, with few and most tiles, and with features that are fetched twice; the rest is that of [`fan_in_step::KERNEL`].
 fn variants() -> Vec<Constants> {
     let mut all = Vec::new();
     for precision in Precision::all() {
         for rule in Rule::ALL {
-            let of = |loss, kept, batch| {
-                let rows = precision.indices.rows(kept);
+            let of = |loss, kept: usize, batch| {
+                let rows = precision.indices.rows(kept.max(1));
                 constants(fan_in_step::constants(loss, rule, precision, rows, kept), batch)
             };
             all.push(of(Loss::Bce, 7, 1));
             all.push(of(Loss::SquaredHinge, MAX_KEPT, feature_tiles::MOST * 16));
+            all.push(of(Loss::Bce, 0, 33));
         }
     }
     all

@@ -112,7 +112,7 @@ pub enum Fetch {
     /// Likewise, and 64 bits no more than 32.
     DearPairs,
     /// Likewise, and less from uniform buffers: features and logit gradients lie in tiles ([`feature_tiles`]). A step of
-    /// labels whose fan-in can be kept, without groups, whose features are f32.
+    /// labels without groups, whose features are f32.
     Tiles,
 }
 
