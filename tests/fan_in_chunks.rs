@@ -156,7 +156,7 @@ fn chunks_of_small_groups_are_computed_to_their_ends() {
 
 #[test]
 fn an_index_is_rebuilt_for_run_after_run_of_labels() {
-    // More lists than are rebuilt at once, 4 MiB, in two blocks whose ends are no ends of runs.
+    // More lists than are rebuilt at once on software Vulkan, 1 MiB, in two blocks whose ends are no ends of runs.
     let precision = Precision::default();
     let block = Block { rows: 20_000, first_label: 0, fan_in: 128, group: 1, batch: 3, precision };
     let layer = Layer::new((block, 200), 92);

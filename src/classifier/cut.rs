@@ -30,8 +30,9 @@ const SOFTWARE_SENT_BYTES: usize = 2 << 20;
 /// Most bytes of lists of connections that are kept on software Vulkan unless the config says otherwise.
 const SOFTWARE_KEPT_BYTES: usize = 64 << 20;
 
-/// Bytes of lists of connections that are rebuilt at once on software Vulkan: enough parts for its threads.
-const SOFTWARE_REBUILT_BYTES: usize = 4 << 20;
+/// Bytes of lists of connections that are rebuilt at once on software Vulkan: few stay in the processor's cache until they are
+/// walked, and have parts enough for its threads.
+const SOFTWARE_REBUILT_BYTES: usize = 1 << 20;
 
 /// Iterations of an invocation that are surely computed on software Vulkan, whose loops end after 65,535 and say nothing.
 pub(super) const SOFTWARE_ITERATIONS: usize = 40_000;
@@ -187,12 +188,17 @@ mod tests {
     #[test]
     fn indices_are_rebuilt_for_whole_chunks_in_little_memory() {
         // Lists of 2,812,281 labels of 128 connections are 1.34 GiB.
-        for (kind, most) in [(DeviceKind::SoftwareGpu, 4 << 20), (DeviceKind::DiscreteGpu, WORKSPACE_BYTES)] {
+        for (kind, most) in [(DeviceKind::SoftwareGpu, 1 << 20), (DeviceKind::DiscreteGpu, WORKSPACE_BYTES)] {
             for group in [1, 32] {
                 let auto = options(128, group, 768, 32);
                 let large = FanInOptions { labels: 2_812_281, ..auto };
                 let explicit = FanInOptions { inverted_index: InvertedIndex::Rebuilt, ..large };
-                let of = |options| Cut::choose(kind, &options, 524_288, Fetch::Cheap, group > 1);
+                let fetch = match kind {
+                    DeviceKind::SoftwareGpu if group == 1 => Fetch::Tiles,
+                    DeviceKind::SoftwareGpu => Fetch::Dear,
+                    _ => Fetch::Cheap,
+                };
+                let of = |options| Cut::choose(kind, &options, 524_288, fetch, group > 1);
                 let (kept, rebuilt) = (of(auto), of(explicit));
                 assert_eq!(kept.rebuilt_rows, None);
                 let automatic = kind == DeviceKind::SoftwareGpu && group == 1;

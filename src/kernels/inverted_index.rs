@@ -81,15 +81,17 @@ pub static SCATTER: Kernel = Kernel {
 pub const MAX_INDEX_ROWS: usize = 1 << 16;
 
 /// Connections of a part: enough for a lane, or, where lanes are dear, so many for each feature that counting them is more
-/// work than going through the counts. The largest of one
-/// connection a row take a lane twice as many rounds, half of what software Vulkan computes.
+/// work than going through the counts. The largest, in rows of one connection, take a lane half of the rounds that software
+/// Vulkan computes.
 const CHEAP_PART: usize = 1024;
 const DEAR_PART_OF_A_FEATURE: usize = 8;
 const LARGEST_PART: usize = 16_384;
+/// Most words in a window's table, of which each part takes one for each feature.
+const MAX_TABLE: usize = 4 << 20;
 /// A window's table begins at a multiple of so many words, where slices may begin.
 const TABLE_UNIT: usize = 64;
 /// Lanes of a workgroup. On software Vulkan one is a thread's, and parts are few.
-const WORKGROUPS: [u32; 2] = [16, WORKGROUP];
+const WORKGROUPS: [u32; 2] = [8, WORKGROUP];
 
 /// The windows of a run of labels, to be sorted by feature.
 #[derive(Clone, Copy, Debug)]
@@ -116,7 +118,8 @@ impl Sort {
             Fetch::Cheap => CHEAP_PART,
             _ => (self.features * DEAR_PART_OF_A_FEATURE).clamp(CHEAP_PART, LARGEST_PART),
         };
-        connections.div_ceil(self.block.fan_in)
+        let most_parts = (MAX_TABLE / self.features).max(1);
+        connections.div_ceil(self.block.fan_in).max(self.window_rows().div_ceil(most_parts))
     }
 
     fn workgroup(&self) -> u32 {
@@ -283,4 +286,25 @@ fn scatter_twin(call: &mut TwinCall<'_>) {
         connections[first + table[place] as usize] = entry;
         table[place] += 1;
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_stay_small_and_parts_cover_their_window() {
+        for fetch in [Fetch::Cheap, Fetch::Dear] {
+            for (features, fan_in, rows) in
+                [(3, 1, 64), (768, 128, 65_536), (65_536, 128, 65_536), (65_536, 1, 64)]
+            {
+                let precision = Default::default();
+                let block = Block { rows, first_label: 0, fan_in, group: 1, batch: 1, precision };
+                let windows = Windows { rows, offset_words: features + 1 };
+                let sort = Sort { block, features, windows, fetch };
+                assert!(sort.table_len() <= MAX_TABLE.max(features.next_multiple_of(TABLE_UNIT)), "{sort:?}");
+                assert!(sort.parts() * sort.part_rows() >= rows, "{sort:?}");
+            }
+        }
+    }
 }
