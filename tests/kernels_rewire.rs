@@ -385,6 +385,8 @@ fn every_feature_lists_its_connections_in_order() {
     let mut all: Vec<_> = shapes().into_iter().map(|shape| (shape, shape.0.rows)).collect();
     // Several thousand connections in several parts, most features without any; and several windows, the last with fewer rows.
     all.extend([((block(701, 7), 3000), 701), ((block(701, 7), 12), 320), ((block(150, 3), 70), 64)]);
+    // As many features as there can be, one more than software Vulkan's loops have rounds.
+    all.push(((block(40, 3), 65_536), 40));
     let all = all.into_iter().flat_map(|case| [Fetch::Cheap, Fetch::Dear].map(|fetch| (case, fetch)));
     for (seed, (((block, features), window_rows), fetch)) in all.enumerate() {
         let layer = Layer::new((block, features), seed as u64);
