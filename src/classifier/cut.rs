@@ -70,7 +70,7 @@ impl Cut {
         fetch: Fetch,
         by_group: bool,
     ) -> Self {
-        let mut cut = Self::without_lists(kind, options, block_rows, fetch, by_group);
+        let mut cut = Self::with_index_kept(kind, options, block_rows, fetch, by_group);
         let lists = options.labels.div_ceil(options.group) * options.fan_in * 4;
         let rebuilt = options.precision.indices == Indices::Free
             && match options.inverted_index {
@@ -89,7 +89,8 @@ impl Cut {
         cut
     }
 
-    fn without_lists(
+    /// The cut of an index that is kept, or that nobody needs.
+    fn with_index_kept(
         kind: DeviceKind,
         options: &FanInOptions,
         block_rows: usize,

@@ -127,7 +127,7 @@ impl FanIn {
             row_words = row_words.max(precision.moment_words(fan_in));
         }
         if !device.runs_fused() && free {
-            // The inverted index has a word for a connection.
+            // The inverted index has a word for a connection; rebuilt it leaves the blocks, and with them the sums, as they are.
             row_words = row_words.max(fan_in);
         }
         let mut rows = device.max_buffer_bytes() as usize / (row_words * 4);

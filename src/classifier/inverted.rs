@@ -8,10 +8,7 @@ use crate::device::{Buffer, Device, Recording};
 use crate::error::Result;
 use crate::kernels::Fetch;
 use crate::kernels::fan_in_dlogits::Block;
-use crate::kernels::inverted_index::Sort;
-
-/// Words of the table in which kept lists are counted, unless a window needs more.
-const TABLE_WORDS: usize = 4 << 20;
+use crate::kernels::inverted_index::{MAX_TABLE, Sort};
 
 /// An index that is rebuilt in every step, for a run of labels at a time.
 pub(super) struct Rebuilt {
@@ -65,7 +62,7 @@ pub(super) fn build(device: &Device, blocks: &[LabelBlock], features: usize, fet
     for block in blocks {
         let Some(index) = &block.inverted else { continue };
         let sort = Sort { block: block.shape, features, windows: index.windows, fetch };
-        let at_once = (TABLE_WORDS / sort.table_words()).clamp(1, index.windows.of(block.shape.rows));
+        let at_once = (MAX_TABLE / sort.table_words()).clamp(1, index.windows.of(block.shape.rows));
         let table = match &scratch {
             Some(table) => table,
             None => {

@@ -42,7 +42,7 @@ pub struct FanInOptions {
 }
 
 /// What becomes of the lists that say, for each feature, which connections look at it: 4 bytes a connection. GPUs walk them
-/// where rows are free. Rebuilt lists are the same; on real GPUs sums over them may be added in another order, since a block has
+/// where rows are free. Rebuilt lists are the same; on real GPUs sums over them may be added in another order, since a block may have
 /// several chunks then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]

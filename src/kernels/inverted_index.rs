@@ -86,8 +86,8 @@ pub const MAX_INDEX_ROWS: usize = 1 << 16;
 const CHEAP_PART: usize = 1024;
 const DEAR_PART_OF_A_FEATURE: usize = 8;
 const LARGEST_PART: usize = 16_384;
-/// Most words in a window's table, of which each part takes one for each feature.
-const MAX_TABLE: usize = 4 << 20;
+/// Most words in a window's table, of which each part takes one for each feature, unless one part takes more.
+pub const MAX_TABLE: usize = 4 << 20;
 /// A window's table begins at a multiple of so many words, where slices may begin.
 const TABLE_UNIT: usize = 64;
 /// Lanes of a workgroup. On software Vulkan one is a thread's, and parts are few.
