@@ -3,6 +3,6 @@
 
 @group(0) @binding(0) var<storage, read> dlogits: array<vec4<f32>>; // [rows, columns]
 
-fn sent(at: u32) -> vec4<f32> {
-    return dlogits[at];
+fn sent(row: u32, quad: u32) -> vec4<f32> {
+    return dlogits[row * (params.columns / 4u) + quad];
 }

@@ -4,6 +4,6 @@
 
 @group(0) @binding(0) var<storage, read> dlogits: array<vec2<u64>>; // [rows, columns]
 
-fn sent(at: u32) -> vec4<f32> {
-    return bitcast<vec4<f32>>(words_of(dlogits[at]));
+fn sent(row: u32, quad: u32) -> vec4<f32> {
+    return bitcast<vec4<f32>>(words_of(dlogits[row * (params.columns / 4u) + quad]));
 }

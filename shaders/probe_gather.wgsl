@@ -3,6 +3,6 @@
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>; // [D, columns]
 
-fn seen(at: u32) -> vec4<f32> {
-    return x[at];
+fn seen(row: u32, quad: u32) -> vec4<f32> {
+    return x[row * params.quads + quad];
 }

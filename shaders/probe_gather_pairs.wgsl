@@ -4,6 +4,6 @@
 
 @group(0) @binding(0) var<storage, read> x: array<vec2<u64>>; // [D, columns]
 
-fn seen(at: u32) -> vec4<f32> {
-    return bitcast<vec4<f32>>(words_of(x[at]));
+fn seen(row: u32, quad: u32) -> vec4<f32> {
+    return bitcast<vec4<f32>>(words_of(x[row * params.quads + quad]));
 }

@@ -9,12 +9,12 @@ use regrow::kernels::fan_in_top_k::{LOWEST, NOTHING, segments};
 use regrow::kernels::inverted_index::Sort;
 use regrow::kernels::storage::Precision;
 use regrow::kernels::{
-    Fetch, columns_of, fan_in_dlogits, fan_in_feature_gradient, fan_in_feature_gradient_tiles,
-    fan_in_group_gradient, fan_in_top_k, loss_sum, top_k_merge,
+    Fetch, columns_of, fan_in_dlogits, fan_in_feature_gradient, fan_in_group_gradient, fan_in_top_k,
+    loss_sum, top_k_merge,
 };
 use support::device::{
-    Numbers, Outputs, ULP, assert_close, compare, engines, fetch_on, fetches, garbage, group_kernels,
-    inverted, run, sum_tolerance, tiles, tiles_of_rows, upload, writable,
+    Numbers, Outputs, ULP, assert_close, compare, engines, fetches, garbage, group_kernels, inverted, run,
+    sum_tolerance, texture_of, textures, upload, writable,
 };
 use support::layer::{Layer, loss_of, shapes};
 
@@ -141,8 +141,9 @@ fn feature_gradient(
     let sort = Sort { block, features, windows, fetch };
     let index = inverted(device, sort, &upload(device, &layer.indices));
     let [offsets, connections] = index.each_ref().map(Buffer::whole);
-    let gradients = dlogits;
+    let in_texture = (fetch == Fetch::Textures).then(|| texture_of(device, dlogits, layer.columns()).whole());
     let [dlogits, weights] = [dlogits, &layer.weights].map(|values| upload(device, values));
+    let dlogits = in_texture.unwrap_or(dlogits);
     let area = features * layer.columns();
     let sums = if count == 1 { writable(device, before) } else { garbage(device, count * area) };
     if by_group {
@@ -153,13 +154,6 @@ fn feature_gradient(
         run(device, [products, gather]);
         return sums;
     }
-    let fetch = fetch_on(device, fetch);
-    if fetch == Fetch::Tiles {
-        let tiles = tiles_of_rows(device, gradients, layer.columns()).whole();
-        let bindings = [&tiles, &weights, &offsets, &connections, &sums.whole()];
-        run(device, [fan_in_feature_gradient_tiles::launch(block, features, bindings)]);
-        return sums;
-    }
     let bindings = [&dlogits, &weights, &offsets, &connections, &sums.whole()];
     run(device, [fan_in_feature_gradient::launch(block, features, windows, fetch, bindings)]);
     sums
@@ -167,10 +161,12 @@ fn feature_gradient(
 
 #[test]
 fn feature_gradient_gathers_every_connection() {
-    // As many tiles of samples as there are.
-    let wide =
-        Block { rows: 20, first_label: 0, fan_in: 3, group: 1, batch: 128, precision: Precision::default() };
-    for (seed, shape) in shapes().into_iter().chain([(wide, 9)]).enumerate() {
+    // As many samples as a lane takes, and more.
+    let wide = |batch| {
+        let precision = Precision::default();
+        (Block { rows: 20, first_label: 0, fan_in: 3, group: 1, batch, precision }, 9)
+    };
+    for (seed, shape) in shapes().into_iter().chain([wide(128), wide(139)]).enumerate() {
         let layer = Layer::new(shape, seed as u64);
         let Block { rows, group, .. } = layer.block;
         let area = layer.features * layer.columns();
@@ -184,8 +180,8 @@ fn feature_gradient_gathers_every_connection() {
         let a_third = (rows.div_ceil(3)).next_multiple_of(group);
         let mut cuts: Vec<_> = fetches().into_iter().map(|fetch| (rows, fetch)).collect();
         cuts.extend([(a_third, Fetch::Dear), (group, Fetch::Cheap)]);
-        if tiles() && group == 1 && layer.columns() <= 128 {
-            cuts.push((rows, Fetch::Tiles));
+        if textures() && group == 1 {
+            cuts.extend([rows, a_third].map(|rows| (rows, Fetch::Textures)));
         }
         let by_group = if group > 1 && group_kernels() { vec![false, true] } else { vec![false] };
         let forms = cuts.into_iter().flat_map(|cut| by_group.iter().map(move |by_group| (cut, *by_group)));

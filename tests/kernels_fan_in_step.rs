@@ -11,12 +11,12 @@ use regrow::kernels::fan_in_step::{self, StepOptions};
 use regrow::kernels::optimizer::Rule;
 use regrow::kernels::storage::{Precision, Rounding, Storage};
 use regrow::kernels::{
-    Fetch, bias_update, fan_in_group_logits, fan_in_group_step, fan_in_group_update, feature_tiles,
+    Fetch, bias_update, fan_in_group_logits, fan_in_group_step, fan_in_group_update, fan_in_step_textures,
     half_features, positive_bits,
 };
 use support::device::{
-    Outputs, assert_close, compare, engines, fetch_on, fetches, garbage, group_kernels, rows_of_tiles, run,
-    subgroups, sum_tolerance, tiles, upload, writable,
+    Outputs, assert_close, compare, engines, fetches, garbage, group_kernels, run, subgroups, sum_tolerance,
+    texture_of, textures, upload, writable,
 };
 use support::layer::{Hyper, Layer};
 
@@ -43,7 +43,7 @@ fn layers(precision: Precision) -> Vec<Layer> {
         (block(3, 0, 32, 1, 130), 70),
         (block(65, 64, 33, 1, 16), 65),
         (block(2, 3, 1100, 1, 5), 1200),
-        // As many tiles of samples as there are.
+        // As many samples as a lane keeps logits of.
         (block(40, 2, 3, 1, 128), 9),
         // A last group of one label; groups that tiles of eight do not divide; more tiles than one in a group.
         (block(33, 64, 12, 16, 33), 24),
@@ -88,10 +88,9 @@ fn forms(layer: &Layer) -> Vec<Form> {
         fetches().into_iter().filter(|fetch| *fetch != Fetch::DearPairs || fan_in != 32 || batch == 17);
     let mut all: Vec<Form> = fetches.map(Form::Labels).collect();
     let f32s = layer.block.precision.features == Storage::F32;
-    let fits = layer.features.max(layer.block.rows) <= feature_tiles::ROWS
-        && feature_tiles::count(batch) <= feature_tiles::MOST;
-    if tiles() && f32s && fits {
-        all.push(Form::Labels(Fetch::Tiles));
+    let fits = fan_in_step::can_keep(fan_in) || batch <= fan_in_step_textures::MAX_BATCH;
+    if textures() && f32s && fits {
+        all.push(Form::Labels(Fetch::Textures));
     }
     all.extend((layer.block.group > 1 && group_kernels()).then_some(Form::Groups));
     if layer.block.group > 1 && subgroups() {
@@ -233,13 +232,10 @@ fn step(device: &Device, layer: &Layer, options: &StepOptions, form: Form) -> Af
         label_loss: garbage(device, losses(layer, form)),
         partial: writable(device, &vec![0.0_f32; parts(layer).1 * layer.features * layer.columns()]),
     };
-    let options = &StepOptions { fetch: fetch_on(device, options.fetch), ..*options };
-    let in_tiles = options.fetch == Fetch::Tiles;
+    let in_textures = options.fetch == Fetch::Textures;
     let mut x = upload(device, &layer.x);
-    if in_tiles {
-        let tiles = garbage(device, feature_tiles::bytes(block.batch) as usize / 4).whole();
-        run(device, [feature_tiles::launch(layer.features, block.batch, &x, &tiles)]);
-        x = tiles;
+    if in_textures {
+        x = texture_of(device, &layer.x, layer.columns()).whole();
     }
     if precision.features == Storage::F16 {
         let halves = garbage(device, layer.x.len() / 2).whole();
@@ -277,8 +273,8 @@ fn step(device: &Device, layer: &Layer, options: &StepOptions, form: Form) -> Af
         run(device, [fan_in_group_update::launch(block, options, [&x, &indices, &dlogits], [&w, &m, &v])]);
         return after;
     }
-    let tiles = garbage(device, feature_tiles::bytes(block.batch) as usize / 4);
-    let gradients = if in_tiles { tiles.whole() } else { dlogits };
+    let texture = device.allocate_texture("logit gradients", [rows, layer.columns()]).unwrap();
+    let gradients = if in_textures { texture.whole() } else { dlogits };
     run(
         device,
         [fan_in_step::launch(
@@ -289,8 +285,8 @@ fn step(device: &Device, layer: &Layer, options: &StepOptions, form: Form) -> Af
             [&gradients, &before, &label_loss],
         )],
     );
-    if in_tiles {
-        let gradients = rows_of_tiles(device, &tiles, [rows, layer.columns()]);
+    if in_textures {
+        let gradients = device.read_vec::<f32>(&texture, rows * layer.columns()).unwrap();
         device.write(&after.dlogits, 0, bytemuck::cast_slice(&gradients)).unwrap();
     }
     after

@@ -3,9 +3,7 @@
 mod support;
 
 use regrow::kernels::{Fetch, probe_copy, probe_fma, probe_gather};
-use support::device::{
-    Numbers, Outputs, compare, fetch_on, fetches, garbage, run, tiles, tiles_of_rows, upload,
-};
+use support::device::{Numbers, Outputs, compare, fetches, garbage, run, texture_of, textures, upload};
 
 #[test]
 fn copies_are_copies() {
@@ -44,16 +42,14 @@ fn gathers_fetch_the_rows_they_should() {
     let sizes = [(1, 1, 1, 16), (7, 5, 10, 32), (130, 9, 77, 48)];
     let mut cases: Vec<_> =
         sizes.into_iter().flat_map(|sizes| fetches().into_iter().map(move |fetch| (sizes, fetch))).collect();
-    // A tile has sixteen columns.
-    cases.extend(tiles().then_some(((130, 9, 77, 16), Fetch::Tiles)));
+    cases.extend(sizes.into_iter().filter(|_| textures()).map(|sizes| (sizes, Fetch::Textures)));
     for ((lanes, rounds, features, columns), fetch) in cases {
         // Integers: sums are exact in any order.
         let x = Numbers::new(3).integers(features * columns, 9);
         let got = compare(&format!("{lanes} lanes, {columns} columns, {fetch:?}"), |device| {
             let sums = garbage(device, lanes * 16);
-            let fetch = fetch_on(device, fetch);
             let x = match fetch {
-                Fetch::Tiles => tiles_of_rows(device, &x, columns).whole(),
+                Fetch::Textures => texture_of(device, &x, columns).whole(),
                 _ => upload(device, &x),
             };
             let bindings = [&x, &sums.whole()];
@@ -65,7 +61,7 @@ fn gathers_fetch_the_rows_they_should() {
             let mut truth = vec![0.0; 16];
             for _ in 0..rounds {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                let row = (state >> 16) as usize % features * columns;
+                let row = (((state >> 16) as usize * features) >> 16) * columns;
                 for (i, x) in x[row..row + columns].iter().enumerate() {
                     truth[i % 16] += x;
                 }

@@ -3,11 +3,8 @@
 use naga::back::{hlsl, msl, spv};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy, Layouter};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{AddressSpace, Module, ResourceBinding, StorageAccess, TypeInner};
-use regrow::device::{
-    Access, Cooperative, Device, DeviceOptions, Kernel, Launch, Slice, UNIFORM_SLICE_BYTES, UNIFORM_SLICES,
-    shader,
-};
+use naga::{AddressSpace, ImageClass, Module, ResourceBinding, StorageAccess, TypeInner};
+use regrow::device::{Access, Cooperative, Device, DeviceOptions, Kernel, Launch, Slice, shader};
 use regrow::kernels::activation::Activation;
 use regrow::kernels::attention::Attention;
 use regrow::kernels::dropout::Dropout;
@@ -67,7 +64,7 @@ fn cooperative(kernel: &Kernel) -> bool {
 
 /// Kernels that run only where the adapter has integers of 64 bits: on software Vulkan.
 fn of_pairs(kernel: &Kernel) -> bool {
-    ["_pairs", "_tiles", "_eights"].iter().any(|end| kernel.name.ends_with(end))
+    ["_pairs", "_eights"].iter().any(|end| kernel.name.ends_with(end))
 }
 
 /// Kernels that run only where the adapter has subgroups: on software Vulkan.
@@ -96,17 +93,22 @@ impl Parsed {
     }
 
     fn params_bytes(&self) -> u32 {
-        let slices = self.buffers().into_iter().filter(|(_, access)| *access == Access::Uniform).count();
-        let uniform = self.bytes_in(|space| matches!(space, AddressSpace::Immediate | AddressSpace::Uniform));
-        uniform - slices as u32 * UNIFORM_SLICE_BYTES as u32
+        self.bytes_in(|space| matches!(space, AddressSpace::Immediate | AddressSpace::Uniform))
     }
 
-    /// (group, binding, access) of every storage buffer, and of slices that are uniform buffers.
-    fn buffers(&self) -> Vec<(ResourceBinding, Access)> {
+    /// (group, binding, access) of every storage buffer and texture.
+    fn bindings(&self) -> Vec<(ResourceBinding, Access)> {
         let of = |variable: &naga::GlobalVariable| match variable.space {
-            AddressSpace::Uniform => {
-                let binding = variable.binding.filter(|binding| binding.group == 0)?;
-                Some((binding, Access::Uniform))
+            AddressSpace::Handle => {
+                let TypeInner::Image { class: ImageClass::Storage { format, access }, .. } =
+                    self.module.types[variable.ty].inner
+                else {
+                    panic!("{}: a handle that is no texture", self.name)
+                };
+                assert_eq!(format, naga::StorageFormat::Rgba32Float, "{}", self.name);
+                let read = access == StorageAccess::LOAD;
+                assert!(read || access == StorageAccess::STORE, "{}: a texture that is changed", self.name);
+                Some((variable.binding?, if read { Access::ReadTexture } else { Access::WriteTexture }))
             }
             AddressSpace::Storage { access } => {
                 let written = access.contains(StorageAccess::STORE);
@@ -145,10 +147,18 @@ fn to_spirv(shader: &Parsed, checked: bool) {
 fn to_metal(shader: &Parsed, checked: bool) {
     let policy = if checked { BoundsCheckPolicy::Restrict } else { BoundsCheckPolicy::Unchecked };
     let target = |slot, mutable| msl::BindTarget { buffer: Some(slot), mutable, ..Default::default() };
+    let texture = |slot| msl::BindTarget { texture: Some(slot), ..Default::default() };
     let mut resources: msl::BindingMap = shader
-        .buffers()
+        .bindings()
         .into_iter()
-        .map(|(binding, access)| (binding, target(binding.binding as u8, access == Access::Write)))
+        .map(|(binding, access)| {
+            let slot = binding.binding as u8;
+            let target = match access {
+                Access::Read | Access::Write => target(slot, access == Access::Write),
+                Access::ReadTexture | Access::WriteTexture => texture(slot),
+            };
+            (binding, target)
+        })
         .collect();
     resources.insert(UNIFORM, target(20, false));
     let entry = msl::EntryPointResources { resources, immediates_buffer: Some(20), sizes_buffer: Some(21) };
@@ -187,7 +197,7 @@ fn to_hlsl(shader: &Parsed, checked: bool) {
         ..Default::default()
     };
     let mut binding_map: hlsl::BindingMap =
-        shader.buffers().into_iter().map(|(binding, _)| (binding, target(0, binding.binding))).collect();
+        shader.bindings().into_iter().map(|(binding, _)| (binding, target(0, binding.binding))).collect();
     binding_map.insert(UNIFORM, target(1, 0));
     let options = hlsl::Options {
         binding_map,
@@ -231,10 +241,12 @@ fn every_variant_stays_within_the_floor_limits() {
         let [entry] = &shader.module.entry_points[..] else { panic!("{name} has not one entry point") };
         assert_eq!(entry.name, "main", "{name}");
         assert!(entry.workgroup_size.iter().product::<u32>() <= 256, "{name}: {:?}", entry.workgroup_size);
-        let (uniform, storage): (Vec<_>, Vec<_>) =
-            shader.buffers().into_iter().partition(|(_, access)| *access == Access::Uniform);
+        let (storage, textures): (Vec<_>, Vec<_>) = shader
+            .bindings()
+            .into_iter()
+            .partition(|(_, access)| matches!(access, Access::Read | Access::Write));
         assert!(storage.len() <= 12, "{name}: {} storage buffers", storage.len());
-        assert!(uniform.len() <= UNIFORM_SLICES as usize, "{name}: {} uniform buffers", uniform.len());
+        assert!(textures.len() <= 4, "{name}: {} textures", textures.len());
         let workgroup = shader.bytes_in(|space| space == AddressSpace::WorkGroup);
         assert!(workgroup <= 16 << 10, "{name}: {workgroup} bytes of workgroup memory");
         let params = shader.params_bytes();
@@ -250,7 +262,7 @@ fn every_variant_stays_within_the_floor_limits() {
 #[test]
 fn bindings_are_those_that_the_kernel_declares() {
     for shader in all() {
-        let mut found = shader.buffers();
+        let mut found = shader.bindings();
         found.sort_by_key(|(binding, _)| binding.binding);
         let declared: Vec<_> = shader
             .kernel
@@ -295,7 +307,7 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
     let windows = Windows { rows: 1, offset_words: 5 };
     let eights = Block { fan_in: 8, ..block };
     let pairs = StepOptions { fetch: Fetch::DearPairs, ..step };
-    let tiled = StepOptions { fetch: Fetch::Tiles, ..step };
+    let textures = StepOptions { fetch: Fetch::Textures, ..step };
     let cpu = Device::cpu(DeviceOptions { threads: 1, ..DeviceOptions::default() }).unwrap();
     let tiles = fan_in_group_step::Tiles::of(&cpu, 8).unwrap();
     let mut launches = vec![
@@ -320,7 +332,7 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
         fan_in_dlogits::launch(block, Some(Loss::Bce), 1.0, 0, [s; 7]),
         fan_in_feature_gradient::launch(block, 4, windows, Fetch::Dear, [s; 5]),
         fan_in_feature_gradient::launch(block, 4, windows, Fetch::DearPairs, [s; 5]),
-        fan_in_feature_gradient_tiles::launch(block, 4, [s; 5]),
+        fan_in_feature_gradient::launch(block, 4, windows, Fetch::Textures, [s; 5]),
         fan_in_group_gradient::launch(block, [s; 3]),
         fan_in_group_logits::launch(block, Loss::Bce, 1.0, 0, [s; 7]),
         fan_in_group_step::launch(block, &step, (4, 1, tiles), [s; 3], [s; 6], [s; 3]),
@@ -329,9 +341,9 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
         fan_in_group_update::launch(block, &step, [s; 3], [s; 3]),
         fan_in_step::launch(block, &step, [s; 3], [s; 6], [s; 3]),
         fan_in_step::launch(block, &pairs, [s; 3], [s; 6], [s; 3]),
-        fan_in_step::launch(block, &tiled, [s; 3], [s; 6], [s; 3]),
+        fan_in_step::launch(block, &textures, [s; 3], [s; 6], [s; 3]),
         fan_in_top_k::launch(block, 5, [s; 8]),
-        feature_tiles::launch(1, 1, s, s),
+        feature_texture::launch(1, 1, s, s),
         half_features::launch(2, true, s, s),
         label_loss::launch(block, Some(Loss::Bce), 1.0, 0, [s; 5]),
         layer_norm::launch(1, 1, 1e-5, [s; 5]),
@@ -347,7 +359,7 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
         probe_fma::launch(1, 1, s),
         probe_gather::launch(1, 1, [1, 16], Fetch::Cheap, [s, s]),
         probe_gather::launch(1, 1, [1, 16], Fetch::DearPairs, [s, s]),
-        probe_gather::launch(1, 1, [1, 16], Fetch::Tiles, [s, s]),
+        probe_gather::launch(1, 1, [1, 16], Fetch::Textures, [s, s]),
         positive_bits::launch(1, 0, 16, 0, [s; 2]),
         position_gradient::launch(1, 1, 1, 1, 0, [s; 3], false),
         rewire_histogram::launch(block, digit, s, s),
@@ -381,7 +393,7 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
 #[test]
 fn launches_pass_what_the_shaders_take() {
     let device = Device::cpu(DeviceOptions { threads: 1, ..DeviceOptions::default() }).unwrap();
-    let slice = device.allocate("anything", UNIFORM_SLICE_BYTES).unwrap().whole();
+    let slice = device.allocate("anything", 4096).unwrap().whole();
     let launches = sample_launches(&slice);
     for kernel in ALL {
         assert!(

@@ -10,8 +10,8 @@ use regrow::kernels::fan_in_strata_gradient;
 use regrow::kernels::optimizer::Rule;
 use regrow::kernels::storage::{Indices, Precision, Storage};
 use support::device::{
-    Numbers, Outputs, assert_close, compare, engines, garbage, gpu_plain, gpu_uniform, run, sum_tolerance,
-    upload, writable,
+    Numbers, Outputs, assert_close, compare, engines, garbage, gpu_plain, run, sum_tolerance, upload,
+    writable,
 };
 use support::layer::{Hyper, Layer};
 use support::strata::{SCALE, block, contents, integers, on, options, sample, shapes, stratified, train};
@@ -48,8 +48,8 @@ fn a_step_follows_the_formulas() {
 }
 
 /// Where indices lie is all that differs: with the same ones, both kinds of rows give the same bits, in every storage. The
-/// features' gradient alone is summed in another order on GPUs. Tiles are for free rows alone and sum otherwise, so devices
-/// without them take the place of those that have them.
+/// features' gradient alone is summed in another order on GPUs. Textures are for free rows alone and sum otherwise, so a
+/// device without them takes the place of those that have them.
 #[test]
 fn a_step_is_that_of_a_free_layer_with_the_same_indices() {
     let storages = [
@@ -65,10 +65,10 @@ fn a_step_is_that_of_a_free_layer_with_the_same_indices() {
             let layer = sample(shape, seed as u64, weights);
             let strata = stratified(&layer, weights, moments);
             let free = Precision { indices: Indices::Free, ..strata };
-            let without_tiles = engines()
+            let without_textures = engines()
                 .into_iter()
-                .filter(|(_, device)| device.kind() == DeviceKind::Cpu || !device.has_uniform_slices());
-            for (engine, device) in without_tiles.chain([gpu_plain(), gpu_uniform()]) {
+                .filter(|(_, device)| device.kind() == DeviceKind::Cpu || device.texture_side().is_none());
+            for (engine, device) in without_textures.chain([gpu_plain()]) {
                 let place = format!("{weights:?}, {moments:?}, {:?} on {engine}", layer.block);
                 let [(got, got_dx), (want, want_dx)] = [strata, free].map(|precision| {
                     let fan = on(device, &layer, options(&layer, precision, Rule::AdamW, 0));

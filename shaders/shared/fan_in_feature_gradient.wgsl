@@ -5,15 +5,15 @@
 //                      dlogits[l,b] * weights[l,f]
 //
 // An invocation owns RUN * 4 samples of one feature in one window. Windows are what gives a GPU lanes enough and keeps
-// the logit gradients that a list names near each other. Who imports this has `dlogits`, [rows, columns], and how four
-// samples of it are fetched.
+// the logit gradients that a list names near each other. Who imports this has `dlogits`, [rows, columns], and `sent`,
+// which fetches four samples of it.
 //!import linear
 //!import narrow
 
 const WORKGROUP: u32 = 64u;
 
-// Quads of samples of an invocation: one where lanes are dear, since neighbours then fetch neighbouring samples; four
-// on software Vulkan, where it is the fetches of connection and weight that are.
+// Quads of samples of an invocation: one where lanes are dear, since neighbours then fetch neighbouring samples; four or more on
+// software Vulkan, where it is the fetches of connection and weight that are.
 const RUN: u32 = 1u;
 // 1: add to what is there
 const ACCUMULATE: u32 = 0u;
@@ -42,9 +42,8 @@ var<immediate> params: Params;
 // Adds what one connection of a label sends back.
 fn add(sum: ptr<function, array<vec4<f32>, RUN>>, row: u32, slot: u32, quad: u32) {
     let weight = stored(WEIGHTS, weights[row * params.weight_words + slot / per_word(WEIGHTS)], slot);
-    let at = row * (params.columns / 4u) + quad;
     for (var q = 0u; q < RUN; q++) {
-        (*sum)[q] += weight * sent(at + q);
+        (*sum)[q] += weight * sent(row, quad + q);
     }
 }
 
@@ -77,9 +76,9 @@ fn main(
         let connection = connections[i];
         let slot = connection & 0xffffu;
         if GROUPED == 2u {
-            let at = (first_connection + (connection >> 16u) * params.fan_in + slot) * quads + quad;
+            let row = first_connection + (connection >> 16u) * params.fan_in + slot;
             for (var q = 0u; q < RUN; q++) {
-                sum[q] += sent(at + q);
+                sum[q] += sent(row, quad + q);
             }
             continue;
         }

@@ -7,8 +7,8 @@
 //   g[l]   = sum_b dlogits[l,b], then one of bias[l], without weight decay
 //
 // An invocation owns one label. Logit gradients and the weights as they were go to memory for the features' gradient. Who
-// imports this has the features, `quad_place`, where four logit gradients of a label go, and `step_label`, which takes it
-// through its samples.
+// imports this has the features, binding 9 and `keep_gradient`, which puts four logit gradients of a label there, and
+// `step_label`, which takes it through its samples.
 //!import linear
 //!import fan_in
 //!import first_positive
@@ -49,7 +49,6 @@ var<immediate> params: Params;
 @group(0) @binding(6) var<storage, read_write> second: array<u32>;         // [rows, moment_words], if the optimizer has it
 @group(0) @binding(7) var<storage, read_write> bias_first: array<f32>;     // [rows], if the optimizer has it
 @group(0) @binding(8) var<storage, read_write> bias_second: array<f32>;    // [rows], if the optimizer has it
-@group(0) @binding(9) var<storage, read_write> dlogits: array<vec4<f32>>;  // of each label and sample
 @group(0) @binding(10) var<storage, read_write> before: array<u32>;        // [rows, weight_words], before the step
 @group(0) @binding(11) var<storage, read_write> label_loss: array<f32>;    // [rows], summed over the samples
 
@@ -93,7 +92,7 @@ fn positive_bits(label: ptr<function, Label>, first_sample: u32) -> u32 {
 fn finish(label: ptr<function, Label>, quad: u32, z: vec4<f32>, bits: u32) -> vec4<f32> {
     let result = loss_of(z, signs(bits, quad * 4u));
     let gradient = params.scale * result.gradient;
-    dlogits[quad_place((*label).row, quad)] = gradient;
+    keep_gradient((*label).row, quad, gradient);
     (*label).loss += dot(result.loss, vec4<f32>(1.0));
     (*label).gradient += gradient;
     return gradient;

@@ -13,8 +13,10 @@ fn features_of(row: u32, slot: u32) -> u32 {
     return feature_of(row, slot) * (params.columns / 8u);
 }
 
-fn quad_place(row: u32, quad: u32) -> u32 {
-    return row * (params.columns / 4u) + quad;
+@group(0) @binding(9) var<storage, read_write> dlogits: array<vec4<f32>>; // [rows, columns]
+
+fn keep_gradient(row: u32, quad: u32, gradient: vec4<f32>) {
+    dlogits[row * (params.columns / 4u) + quad] = gradient;
 }
 
 // What the label looks at is fetched once.

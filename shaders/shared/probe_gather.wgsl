@@ -1,8 +1,8 @@
 // Fetches rows of features at random indices, 16 samples at a time, as the classifier does: how fast this adapter
 // gathers what lies in its caches.
 //
-// An invocation owns the sums of 16 samples, as in fan_in_dlogits. Who imports this has `x`, [D, columns], and how four
-// samples of it are fetched.
+// An invocation owns the sums of 16 samples, as in fan_in_dlogits. Who imports this has `x`, [D, columns], and `seen`,
+// which fetches four samples of it.
 //!import linear
 
 const WORKGROUP: u32 = 64u;
@@ -34,12 +34,13 @@ fn main(
     var state = lane * 2654435761u;
     for (var round = 0u; round < params.rounds; round++) {
         state = state * 1664525u + 1013904223u;
-        let row = ((state >> 16u) % params.features) * params.quads;
+        // A division would take as long as the fetches. Features are at most 65,536, so the product holds.
+        let row = (((state >> 16u) * params.features) >> 16u);
         for (var tile = 0u; tile < params.quads; tile += 4u) {
-            s0 += seen(row + tile);
-            s1 += seen(row + tile + 1u);
-            s2 += seen(row + tile + 2u);
-            s3 += seen(row + tile + 3u);
+            s0 += seen(row, tile);
+            s1 += seen(row, tile + 1u);
+            s2 += seen(row, tile + 2u);
+            s3 += seen(row, tile + 3u);
         }
     }
     sums[4u * lane] = s0;

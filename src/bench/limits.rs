@@ -7,7 +7,7 @@ use super::timer::time;
 use super::{Row, Work};
 use crate::device::{Device, DeviceKind, Launch, Recording};
 use crate::error::Result;
-use crate::kernels::{COLUMNS, Fetch, columns_of, feature_tiles, probe_copy, probe_fma, probe_gather};
+use crate::kernels::{Fetch, columns_of, feature_texture, probe_copy, probe_fma, probe_gather};
 
 /// Bytes that are copied, far more than any cache holds.
 const COPY_BYTES: u64 = 96 << 20;
@@ -60,12 +60,15 @@ impl Limits {
         // As the layer's kernels fetch here.
         let fetch = layer.options().fetch(device);
         let features = layer.features;
-        // A tile has room for more features than the layer has.
-        let (columns, rows) = match fetch {
-            Fetch::Tiles => (COLUMNS, feature_tiles::ROWS),
-            _ => (columns_of(layer.batch), features),
-        };
-        let x = device.upload("x", &vec![1.0_f32; rows * columns])?;
+        let columns = columns_of(layer.batch);
+        let mut x = device.upload("x", &vec![1.0_f32; features * columns])?;
+        if fetch == Fetch::Textures {
+            let copy = device.allocate_texture("x in a texture", [features, columns])?;
+            let mut recording = Recording::new();
+            recording.launch(feature_texture::launch(features, layer.batch, &x.whole(), &copy.whole()));
+            device.submit(recording)?;
+            x = copy;
+        }
         let rounds = (1 << 12) / columns;
         let gather = run("gathers", &|| {
             probe_gather::launch(lanes, rounds, [features, columns], fetch, [&x.whole(), &sums])

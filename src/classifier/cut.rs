@@ -7,10 +7,10 @@
 use super::options::{FanInOptions, InvertedIndex, WORKSPACE_BYTES};
 use crate::device::DeviceKind;
 use crate::error::{Error, Result};
+use crate::kernels::columns_of;
 use crate::kernels::fan_in_feature_gradient::Windows;
 use crate::kernels::inverted_index::MAX_INDEX_ROWS;
 use crate::kernels::storage::Indices;
-use crate::kernels::{Fetch, columns_of, feature_tiles};
 
 /// Rows of labels and of indices that are a multiple of this begin where slices may.
 pub(super) const UNIT: usize = 64;
@@ -61,16 +61,15 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    /// For blocks of at most `block_rows` labels, whose step fetches so; `by_group`: whether what a group sends back is summed up for each of its
+    /// For blocks of at most `block_rows` labels; `by_group`: whether what a group sends back is summed up for each of its
     /// connections.
     pub(super) fn choose(
         kind: DeviceKind,
         options: &FanInOptions,
         block_rows: usize,
-        fetch: Fetch,
         by_group: bool,
     ) -> Self {
-        let mut cut = Self::with_index_kept(kind, options, block_rows, fetch, by_group);
+        let mut cut = Self::with_index_kept(kind, options, block_rows, by_group);
         let lists = options.labels.div_ceil(options.group) * options.fan_in * 4;
         let rebuilt = options.precision.indices == Indices::Free
             && match options.inverted_index {
@@ -90,13 +89,7 @@ impl Cut {
     }
 
     /// The cut of an index that is kept, or that nobody needs.
-    fn with_index_kept(
-        kind: DeviceKind,
-        options: &FanInOptions,
-        block_rows: usize,
-        fetch: Fetch,
-        by_group: bool,
-    ) -> Self {
+    fn with_index_kept(kind: DeviceKind, options: &FanInOptions, block_rows: usize, by_group: bool) -> Self {
         let columns = columns_of(options.max_batch);
         let unit = UNIT * options.group;
         let units = |rows: usize| (rows / unit * unit).max(unit);
@@ -107,10 +100,6 @@ impl Cut {
         };
         // Slices of offsets begin where slices may, too.
         let offset_words = (options.features + 1).next_multiple_of(UNIT);
-        if fetch == Fetch::Tiles {
-            let rows = feature_tiles::ROWS;
-            return Self::kept(rows, Windows { rows, offset_words });
-        }
         if kind == DeviceKind::SoftwareGpu {
             let rows = units(SOFTWARE_CHUNK_BYTES / (columns * 4)).min(sending(SOFTWARE_SENT_BYTES));
             return Self::kept(rows, Windows { rows, offset_words });
@@ -160,7 +149,7 @@ mod tests {
             for (group, block_rows) in [(1, 7), (1, 131_072), (8, 131_072), (64, 100_000), (1000, 64_000)] {
                 for (features, batch) in [(3, 1), (768, 64), (768, 1000), (65_536, 512)] {
                     let options = options(2, group, features, batch);
-                    let cut = Cut::choose(kind, &options, block_rows, Fetch::Dear, group > 1);
+                    let cut = Cut::choose(kind, &options, block_rows, group > 1);
                     let case = format!("{kind:?}, groups of {group}, {block_rows} rows: {cut:?}");
                     let Windows { rows, offset_words } = cut.windows;
                     assert_eq!(rows % (UNIT * group), 0, "{case}");
@@ -175,15 +164,13 @@ mod tests {
     #[test]
     fn large_gpus_get_lanes_and_software_its_cache() {
         // 262,144 rows of 64 columns are 64 MiB of logit gradients.
-        let of = |kind, fetch| Cut::choose(kind, &options(32, 1, 768, 64), 262_144, fetch, false);
-        let gpu = of(DeviceKind::DiscreteGpu, Fetch::Cheap);
+        let of = |kind| Cut::choose(kind, &options(32, 1, 768, 64), 262_144, false);
+        let gpu = of(DeviceKind::DiscreteGpu);
         assert!(gpu.chunk_rows >= 262_144);
         // Ten windows of 12,288 lanes.
         assert_eq!((gpu.windows.of(262_144), gpu.windows.rows), (10, 26_240));
-        for (fetch, rows) in [(Fetch::Dear, 2048), (Fetch::DearPairs, 2048), (Fetch::Tiles, 1024)] {
-            let software = of(DeviceKind::SoftwareGpu, fetch);
-            assert_eq!((software.chunk_rows, software.windows.rows), (rows, rows));
-        }
+        let software = of(DeviceKind::SoftwareGpu);
+        assert_eq!((software.chunk_rows, software.windows.rows), (2048, 2048));
     }
 
     #[test]
@@ -194,12 +181,7 @@ mod tests {
                 let auto = options(128, group, 768, 32);
                 let large = FanInOptions { labels: 2_812_281, ..auto };
                 let explicit = FanInOptions { inverted_index: InvertedIndex::Rebuilt, ..large };
-                let fetch = match kind {
-                    DeviceKind::SoftwareGpu if group == 1 => Fetch::Tiles,
-                    DeviceKind::SoftwareGpu => Fetch::Dear,
-                    _ => Fetch::Cheap,
-                };
-                let of = |options| Cut::choose(kind, &options, 524_288, fetch, group > 1);
+                let of = |options| Cut::choose(kind, &options, 524_288, group > 1);
                 let (kept, rebuilt) = (of(auto), of(explicit));
                 assert_eq!(kept.rebuilt_rows, None);
                 let automatic = kind == DeviceKind::SoftwareGpu && group == 1;

@@ -15,7 +15,7 @@ use crate::kernels::fan_in_step::StepOptions;
 use crate::kernels::rewire_regrow::Growth;
 use crate::kernels::storage::{Indices, Rounding, Storage};
 use crate::kernels::{
-    Fetch, columns_of, fan_in_group_logits, fan_in_step, fan_in_sweep, feature_tiles, half_features,
+    Fetch, columns_of, fan_in_group_logits, fan_in_step, fan_in_sweep, feature_texture, half_features,
 };
 
 /// The layer on a device.
@@ -34,8 +34,8 @@ pub struct FanIn {
 enum FeatureCopy {
     /// In 16 bits: in pairs, or as f32 for the one pass.
     Halves(Buffer),
-    /// In tiles.
-    Tiles(Buffer),
+    /// In a texture.
+    Texture(Buffer),
 }
 
 /// Scratch of a step.
@@ -146,7 +146,7 @@ impl FanIn {
         let fetch = options.fetch(device);
         let pass = GroupPass::allocate(device, &options, largest)?;
         let cut = (!device.runs_fused() && pass.is_none())
-            .then(|| Cut::choose(device.kind(), &options, largest, fetch, sums_by_group(device, &options)));
+            .then(|| Cut::choose(device.kind(), &options, largest, sums_by_group(device, &options)));
         let blocks = (0..labels)
             .step_by(rows)
             .map(|first_label| {
@@ -167,9 +167,9 @@ impl FanIn {
             }
         };
         let copy = match precision.features {
-            Storage::F32 if fetch == Fetch::Tiles => {
-                let bytes = feature_tiles::bytes(options.max_batch);
-                Some(FeatureCopy::Tiles(device.allocate("features in tiles", bytes)?))
+            Storage::F32 if fetch == Fetch::Textures => {
+                let copy = device.allocate_texture("features in a texture", [features, columns])?;
+                Some(FeatureCopy::Texture(copy))
             }
             Storage::F32 => None,
             _ => {
@@ -225,9 +225,9 @@ impl FanIn {
                 let (count, halves) = (features * columns_of(step.batch), halves.whole());
                 (half_features::launch(count, packed, step.x, &halves), halves)
             }
-            FeatureCopy::Tiles(tiles) => {
-                let tiles = tiles.whole();
-                (feature_tiles::launch(features, step.batch, step.x, &tiles), tiles)
+            FeatureCopy::Texture(copy) => {
+                let copy = copy.whole();
+                (feature_texture::launch(features, step.batch, step.x, &copy), copy)
             }
         };
         recording.launch(launch);

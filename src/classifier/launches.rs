@@ -13,8 +13,8 @@ use crate::kernels::fan_in_feature_gradient::{self, Windows};
 use crate::kernels::fan_in_step::{self, StepOptions};
 use crate::kernels::storage::Indices;
 use crate::kernels::{
-    Fetch, bias_update, column_sum, columns_of, fan_in_feature_gradient_tiles, fan_in_group_gradient,
-    fan_in_group_logits, fan_in_group_update, feature_tiles, loss_sum,
+    Fetch, bias_update, column_sum, columns_of, fan_in_group_gradient, fan_in_group_logits,
+    fan_in_group_update, loss_sum,
 };
 
 /// Losses that are added up by columns before one workgroup adds the rest: sixty-four for each of its lanes.
@@ -89,12 +89,12 @@ impl Launches {
         let windows = if options.precision.indices == Indices::Free { cut.windows.of(rows) } else { 1 };
         let partial = bytes(windows * options.features * columns);
         let dlogits = match options.fetch(device) {
-            Fetch::Tiles => feature_tiles::bytes(options.max_batch),
-            _ => bytes(rows * columns),
+            Fetch::Textures => device.allocate_texture("logit gradients", [rows, columns])?,
+            _ => device.allocate("logit gradients", bytes(rows * columns))?,
         };
         Ok(Self {
             cut,
-            dlogits: device.allocate("logit gradients", dlogits)?,
+            dlogits,
             scratch,
             label_loss: device.allocate("label losses", bytes(losses))?,
             loss_sums: (device.kind() != DeviceKind::SoftwareGpu && losses > LOSS_LANES)
@@ -163,8 +163,8 @@ impl Launches {
         before: &Buffer,
     ) {
         let (shape, step) = (chunk.shape, context.step);
-        let tiles = context.options.fetch == Fetch::Tiles;
-        let dlogits = if tiles { self.dlogits.whole() } else { self.dlogits_of(shape) };
+        let fetch = context.options.fetch;
+        let dlogits = if fetch == Fetch::Textures { self.dlogits.whole() } else { self.dlogits_of(shape) };
         let indices = chunk.indices();
         let before = before.whole().front((shape.rows * shape.weight_words() * 4) as u64);
         recording.launch(fan_in_step::launch(
@@ -180,12 +180,7 @@ impl Launches {
         }
         self.record_lists(recording, context, chunk, |windows, [offsets, connections, sums]| {
             let bindings = [&dlogits, &before, offsets, connections, sums];
-            let (features, fetch) = (context.features, context.options.fetch);
-            if tiles {
-                fan_in_feature_gradient_tiles::launch(shape, features, bindings)
-            } else {
-                fan_in_feature_gradient::launch(shape, features, windows, fetch, bindings)
-            }
+            fan_in_feature_gradient::launch(shape, context.features, windows, fetch, bindings)
         });
     }
 

@@ -2,9 +2,10 @@
 
 use crate::device::{Device, Slice};
 use crate::kernels::fan_in_dlogits::Loss;
+use crate::kernels::fan_in_step::can_keep;
 use crate::kernels::optimizer::{Rates, Rule};
 use crate::kernels::storage::{Indices, Precision, Storage};
-use crate::kernels::{Fetch, feature_tiles};
+use crate::kernels::{Fetch, columns_of, fan_in_step_textures};
 
 /// Logit gradients of a block take at most so many bytes.
 pub const WORKSPACE_BYTES: usize = 64 << 20;
@@ -57,18 +58,18 @@ pub enum InvertedIndex {
 }
 
 impl FanInOptions {
-    /// How the kernels of a step fetch on a device: from tiles where that is faster and the layer's sizes allow.
+    /// How the kernels of a step fetch on a device: from textures where that is faster and the layer's sizes allow.
     #[must_use]
     pub fn fetch(&self, device: &Device) -> Fetch {
         let fetch = Fetch::of(device);
-        let tiles = fetch == Fetch::DearPairs
-            && device.has_uniform_slices()
+        let side = device.texture_side().unwrap_or(0) as usize;
+        let textures = fetch != Fetch::Cheap
             && self.group == 1
             && self.precision.indices == Indices::Free
             && self.precision.features == Storage::F32
-            && self.features <= feature_tiles::ROWS
-            && feature_tiles::count(self.max_batch) <= feature_tiles::MOST;
-        if tiles { Fetch::Tiles } else { fetch }
+            && self.features.max(columns_of(self.max_batch) / 4) <= side
+            && (can_keep(self.fan_in) || self.max_batch <= fan_in_step_textures::MAX_BATCH);
+        if textures { Fetch::Textures } else { fetch }
     }
 }
 

@@ -17,8 +17,8 @@ pub(crate) struct Abilities {
     pub(crate) subgroup: Option<u32>,
     /// Kernels can fetch 64 bits at once.
     pub(crate) integers_of_64_bits: bool,
-    /// Kernels can have slices as uniform buffers.
-    pub(crate) uniform_slices: bool,
+    /// Texels to a side that textures may have, where kernels fetch from those.
+    pub(crate) texture_side: Option<u32>,
     /// Every access of a shader is guarded.
     pub(crate) checked: bool,
     /// The cooperative matrices that kernels can use.
@@ -42,7 +42,7 @@ impl Abilities {
             tiled_products: true,
             subgroup: Some(8),
             integers_of_64_bits: true,
-            uniform_slices: true,
+            texture_side: Some(16 << 10),
             checked: false,
             cooperative: None,
         }
@@ -58,7 +58,7 @@ impl Abilities {
             tiled_products: false,
             subgroup: None,
             integers_of_64_bits: false,
-            uniform_slices: false,
+            texture_side: None,
             checked: false,
             cooperative: None,
         }

@@ -68,11 +68,6 @@ impl Buffer {
         }
     }
 
-    /// Tells it from every other buffer there is.
-    pub(super) fn identity(&self) -> *const BufferInner {
-        Arc::as_ptr(&self.0)
-    }
-
     pub(super) fn check_range(&self, offset: u64, bytes: u64) {
         assert!(
             offset.is_multiple_of(4)

@@ -31,8 +31,7 @@ pub use mapped::map_file;
 #[cfg(feature = "cuda")]
 pub(crate) use recording::ReadSlot;
 pub use recording::{
-    Access, Command, Constants, Fused, Kernel, Launch, Recording, Ticket, TwinCall, UNIFORM_SLICE_BYTES,
-    UNIFORM_SLICES, words_of,
+    Access, Command, Constants, Fused, Kernel, Launch, Recording, Ticket, TwinCall, words_of,
 };
 
 /// How a device is opened.
@@ -46,6 +45,8 @@ pub struct DeviceOptions {
     pub subgroups: bool,
     /// Software Vulkan: let kernels fetch 64 bits at once where the adapter has integers of 64 bits.
     pub integers_of_64_bits: bool,
+    /// Software Vulkan: let kernels fetch from textures.
+    pub textures: bool,
     /// GPU: ask for cooperative matrices where the adapter lists them. Drivers are young; without, none is touched.
     pub cooperative: bool,
     /// CPU: run the one-pass twin of fused groups. Without, each member's own twin runs. CUDA: let matrix
@@ -65,6 +66,7 @@ impl Default for DeviceOptions {
             immediates: true,
             subgroups: true,
             integers_of_64_bits: true,
+            textures: true,
             cooperative: true,
             fused: true,
             bf16_products: false,
@@ -255,11 +257,11 @@ impl Device {
         self.abilities.integers_of_64_bits
     }
 
-    /// Whether kernels can have slices as uniform buffers, several of 64 KiB: on software Vulkan, where the driver gathers from those
-    /// faster than from storage buffers, and the CPU's twins, which do not care.
+    /// Texels to a side that textures may have ([`Device::allocate_texture`]), where kernels fetch from those: on software
+    /// Vulkan, whose driver gathers from them without going from lane to lane, and the CPU's twins, which do not care.
     #[must_use]
-    pub fn has_uniform_slices(&self) -> bool {
-        self.abilities.uniform_slices
+    pub fn texture_side(&self) -> Option<u32> {
+        self.abilities.texture_side
     }
 
     /// Whether every access of a shader is guarded: [`DeviceOptions::checked`].
@@ -298,9 +300,44 @@ impl Device {
             Engine::Cuda(engine) => Storage::Cuda(engine.allocate(label, bytes)?),
             Engine::Plan => Storage::Planned,
         };
+        Ok(self.enter(label, bytes, storage))
+    }
+
+    /// Makes a texture of f32 [rows, columns], all zero, four columns a texel. Kernels alone write it; it is bound whole and read
+    /// back whole. On the CPU it is a buffer.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] when the device has not that much memory, or no such textures ([`Device::texture_side`]).
+    ///
+    /// # Panics
+    /// When `columns` is no multiple of 4.
+    pub fn allocate_texture(&self, label: &str, [rows, columns]: [usize; 2]) -> Result<Buffer> {
+        assert!(columns.is_multiple_of(4), "a texel has four columns");
+        let bytes = (rows * columns * 4) as u64;
+        let side = self.texture_side().unwrap_or(0) as usize;
+        if rows.max(columns / 4) > side {
+            return Err(Error::Device(format!(
+                "no texture `{label}` of {rows} times {} texels on {}: it takes {side} to a side",
+                columns / 4,
+                self.name
+            )));
+        }
+        let storage = match &self.engine {
+            Engine::Cpu(_) => Storage::Cpu(cpu::allocate(label, bytes)?),
+            Engine::Gpu(engine) => Storage::Gpu(engine.allocate_texture(label, [rows, columns])?),
+            // Its side is 0.
+            #[cfg(feature = "cuda")]
+            Engine::Cuda(_) => Storage::Planned,
+            Engine::Plan => Storage::Planned,
+        };
+        Ok(self.enter(label, bytes, storage))
+    }
+
+    /// The buffer, counted.
+    fn enter(&self, label: &str, bytes: u64, storage: Storage) -> Buffer {
         self.ledger.add(label, bytes);
         let ledger = self.ledger.clone();
-        Ok(Buffer(Arc::new(BufferInner { bytes, label: label.to_owned(), storage, ledger })))
+        Buffer(Arc::new(BufferInner { bytes, label: label.to_owned(), storage, ledger }))
     }
 
     /// A buffer that holds `data`, padded with zeros.
@@ -329,7 +366,7 @@ impl Device {
         self.queued.fetch_add(1, Ordering::Relaxed);
         match (&self.engine, &buffer.0.storage) {
             (Engine::Cpu(_), Storage::Cpu(words)) => cpu::write(words, offset, data),
-            (Engine::Gpu(engine), Storage::Gpu(target)) => engine.write(target, offset, data),
+            (Engine::Gpu(engine), Storage::Gpu(_)) => engine.write(buffer, offset, data),
             #[cfg(feature = "cuda")]
             (Engine::Cuda(engine), Storage::Cuda(target)) => engine.write(target, offset, data),
             (Engine::Plan, Storage::Planned) => Ok(()),

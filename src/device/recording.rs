@@ -12,15 +12,11 @@ pub enum Access {
     Read,
     /// `var<storage, read_write>`.
     Write,
-    /// `var<uniform>`, a slice of [`UNIFORM_SLICE_BYTES`]: where [`super::Device::has_uniform_slices`].
-    Uniform,
+    /// `texture_storage_2d<rgba32float, read>`, made by [`super::Device::allocate_texture`].
+    ReadTexture,
+    /// `texture_storage_2d<rgba32float, write>`, made likewise.
+    WriteTexture,
 }
-
-/// Bytes of a slice that a kernel has as a uniform buffer.
-pub const UNIFORM_SLICE_BYTES: u64 = 64 << 10;
-
-/// Most slices that a kernel has as uniform buffers.
-pub const UNIFORM_SLICES: u32 = 8;
 
 /// Values for the `const NAME: u32 = …;` lines of a shader; they select a variant.
 pub type Constants = Vec<(&'static str, u32)>;
@@ -196,18 +192,9 @@ impl Recording {
     #[must_use]
     pub fn bytes_moved_past(&self, cache: u64, fused: bool) -> u64 {
         let of = |access: &[Access], bindings: &[Slice]| -> u64 {
-            let mut uniform = Vec::new();
-            let mut once = |slice: &Slice| {
-                // A slice that stands for tiles which are not there, too, is read once.
-                let key = (slice.buffer.identity(), slice.offset);
-                let new = !uniform.contains(&key);
-                uniform.push(key);
-                if new { slice.bytes } else { 0 }
-            };
             let large = access.iter().zip(bindings).filter(|(_, slice)| slice.buffer.bytes() > cache);
             let bytes = large.map(|(access, slice)| match access {
-                Access::Read => slice.bytes,
-                Access::Uniform => once(slice),
+                Access::Read | Access::ReadTexture | Access::WriteTexture => slice.bytes,
                 Access::Write => 2 * slice.bytes,
             });
             bytes.sum()

@@ -38,7 +38,6 @@ const SHARED: &[(&str, &str)] = &[
     ("fan_in_label", include_str!("../../shaders/shared/fan_in_label.wgsl")),
     ("fan_in_step", include_str!("../../shaders/shared/fan_in_step.wgsl")),
     ("probe_gather", include_str!("../../shaders/shared/probe_gather.wgsl")),
-    ("uniform_tiles", include_str!("../../shaders/shared/uniform_tiles.wgsl")),
     ("pairs", include_str!("../../shaders/shared/pairs.wgsl")),
     ("inverted_index_part", include_str!("../../shaders/shared/inverted_index_part.wgsl")),
     ("fan_in_bias", include_str!("../../shaders/shared/fan_in_bias.wgsl")),

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::fan_in_dlogits::Block;
 use super::storage::Storage;
 use super::vector::vectorised;
-use super::{Fetch, WORKGROUP, columns_of, workgroups};
+use super::{Fetch, WORKGROUP, columns_of};
 use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
 
 #[repr(C)]
@@ -45,9 +45,34 @@ pub static PAIRS: Kernel = Kernel {
     variants: || variants(&[(1, false), (4, true)]),
 };
 
+/// The kernel that fetches logit gradients from a texture.
+pub static TEXTURES: Kernel = Kernel {
+    name: "fan_in_feature_gradient_textures",
+    source: include_str!("../../shaders/fan_in_feature_gradient_textures.wgsl"),
+    bindings: &[Access::ReadTexture, Access::Read, Access::Read, Access::Read, Access::Write],
+    twin,
+    variants: || {
+        let runs = [(4, true), (MOST_QUADS, true), (4, false)];
+        let of = |weights| runs.map(|(run, add)| constants(weights, Sent::ByLabel, run, add, FEW_LANES));
+        Storage::ALL.into_iter().flat_map(of).collect()
+    },
+};
+
+/// Quads of samples that a lane takes at most where they come from a texture.
+const MOST_QUADS: u32 = 32;
+
+/// Invocations in a workgroup where a lane takes many samples, and there are few lanes.
+const FEW_LANES: u32 = 16;
+
+/// Quads of samples that a lane takes where logit gradients lie in a texture: all of them, or as many as divide them.
+fn run_of(quads: u32) -> u32 {
+    (1..=MOST_QUADS.min(quads)).rev().find(|run| quads.is_multiple_of(*run)).unwrap_or(1)
+}
+
 /// Every storage and form of what is sent, with these runs, added or not.
 fn variants(runs: &[(u32, bool)]) -> Vec<Constants> {
-    let of = |(weights, sent)| runs.iter().map(move |(run, add)| constants(weights, sent, *run, *add));
+    let of =
+        |(weights, sent)| runs.iter().map(move |(run, add)| constants(weights, sent, *run, *add, WORKGROUP));
     let stored = Storage::ALL.into_iter().flat_map(|w| [(w, Sent::ByLabel), (w, Sent::ByGroup)]);
     stored.chain([(Storage::F32, Sent::SummedByGroup)]).flat_map(of).collect()
 }
@@ -64,13 +89,13 @@ enum Sent {
     SummedByGroup = 2,
 }
 
-fn constants(weights: Storage, sent: Sent, run: u32, accumulate: bool) -> Constants {
+fn constants(weights: Storage, sent: Sent, run: u32, accumulate: bool, lanes: u32) -> Constants {
     vec![
         ("ACCUMULATE", u32::from(accumulate)),
         ("GROUPED", sent as u32),
         ("RUN", run),
         ("WEIGHTS", weights as u32),
-        ("WORKGROUP", WORKGROUP),
+        ("WORKGROUP", lanes),
     ]
 }
 
@@ -94,7 +119,7 @@ impl Windows {
 /// What `dlogits` [rows, columns] send back through `weights` [rows, weight words] to the features. With one window it is
 /// added to `sums` [D, columns]; with several it goes to `sums` [windows, D, columns], a sum for each. `offsets`
 /// [windows, offset words] and `connections` [rows / group · F] are the windows' inverted indices. Where a `fetch` is dear each
-/// lane takes sixteen samples.
+/// lane takes sixteen samples, or all of them from a texture, [rows, columns], where labels have connections of their own.
 pub fn launch(
     block: Block,
     features: usize,
@@ -139,13 +164,19 @@ fn launch_of(
         offset_words: windows.offset_words as u32,
     };
     let one = count == 1;
-    let run = if fetch != Fetch::Cheap && one { 4 } else { 1 };
+    let quads = columns as u32 / 4;
+    let (kernel, run, lanes) = match fetch {
+        Fetch::Textures => (&TEXTURES, run_of(quads), FEW_LANES),
+        Fetch::DearPairs => (&PAIRS, if one { 4 } else { 1 }, WORKGROUP),
+        Fetch::Dear => (&KERNEL, if one { 4 } else { 1 }, WORKGROUP),
+        Fetch::Cheap => (&KERNEL, 1, WORKGROUP),
+    };
     Launch {
-        kernel: if fetch == Fetch::DearPairs { &PAIRS } else { &KERNEL },
-        constants: constants(weights, sent, run, one),
+        kernel,
+        constants: constants(weights, sent, run, one, lanes),
         bindings: bindings.map(Clone::clone).to_vec(),
         params: words_of(&params),
-        workgroups: workgroups(count * features * columns / 4 / run as usize),
+        workgroups: (count as u32 * features as u32 * (quads / run)).div_ceil(lanes),
         work: (block.rows * block.fan_in * columns) as u64,
     }
 }

@@ -6,7 +6,7 @@ use super::fan_in_dlogits::{Block, Loss, loss_row, positives_of};
 use super::optimizer::{PaddedRates, Rates, Rule, state_chunks, step_slices};
 use super::storage::{IndexReader, IndexRows, OpenRow, Precision, Rounding, Storage};
 use super::vector::vectorised;
-use super::{Fetch, WORKGROUP, columns_of, fan_in_step_tiles, feature_tiles, workgroups};
+use super::{Fetch, WORKGROUP, columns_of, fan_in_step_textures, workgroups};
 use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
 
 /// The largest fan-in whose features an invocation can keep between logits and gradients: software Vulkan unrolls no
@@ -150,8 +150,7 @@ pub struct StepOptions {
 /// pairs [P, 2] of the batch sorted by label, then sample. Changed: `weights` [rows, weight words], `bias` \[rows\], their
 /// first and second states [rows, moment words] and \[rows\]. Out: `dlogits` [rows, columns], the gradient of the loss times
 /// the scale; `before` [rows, weight words], the weights as they were, which the features' gradient needs; `label_loss`
-/// \[rows\], summed over the samples. With [`Fetch::Tiles`], `x` and `dlogits` lie in tiles, [columns / 16, 1024, 16], and
-/// there are at most so many rows.
+/// \[rows\], summed over the samples. With [`Fetch::Textures`], `x` and `dlogits` are textures.
 pub fn launch(
     block: Block,
     step: &StepOptions,
@@ -179,16 +178,15 @@ pub fn launch(
     let kept = if step.fetch != Fetch::Cheap && can_keep(block.fan_in) { block.fan_in } else { 0 };
     let (loss, rule, precision, rows) = (step.loss, step.rule, block.precision, block.indices());
     let constants = constants(loss, rule, precision, rows, kept);
-    let (kernel, constants, mut bindings) = match step.fetch {
-        Fetch::Tiles => {
-            let tiles = feature_tiles::slices(x, block.batch).to_vec();
-            (&fan_in_step_tiles::KERNEL, fan_in_step_tiles::constants(constants, block.batch), tiles)
+    let (kernel, constants) = match step.fetch {
+        Fetch::Textures => {
+            (&fan_in_step_textures::KERNEL, fan_in_step_textures::constants(constants, block.batch))
         }
-        Fetch::DearPairs => (&PAIRS, constants, vec![x.clone()]),
-        Fetch::Dear | Fetch::Cheap => (&KERNEL, constants, vec![x.clone()]),
+        Fetch::DearPairs => (&PAIRS, constants),
+        Fetch::Dear | Fetch::Cheap => (&KERNEL, constants),
     };
-    let more_tiles = bindings.split_off(1);
-    let own = [
+    let bindings = [
+        x,
         indices,
         positives,
         weights,
@@ -201,12 +199,10 @@ pub fn launch(
         before,
         label_loss,
     ];
-    bindings.extend(own.map(Clone::clone));
-    bindings.extend(more_tiles);
     Launch {
         kernel,
         constants,
-        bindings,
+        bindings: bindings.map(Clone::clone).to_vec(),
         params: words_of(&params),
         workgroups: workgroups(block.rows),
         work: (2 * block.rows * block.fan_in * columns) as u64,

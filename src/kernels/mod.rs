@@ -28,17 +28,16 @@ pub mod embedding_gradient;
 pub mod embedding_update;
 pub mod fan_in_dlogits;
 pub mod fan_in_feature_gradient;
-pub mod fan_in_feature_gradient_tiles;
 pub mod fan_in_group_gradient;
 pub mod fan_in_group_logits;
 pub mod fan_in_group_step;
 pub mod fan_in_group_update;
 pub mod fan_in_step;
-pub mod fan_in_step_tiles;
+pub mod fan_in_step_textures;
 pub mod fan_in_strata_gradient;
 pub mod fan_in_sweep;
 pub mod fan_in_top_k;
-pub mod feature_tiles;
+pub mod feature_texture;
 mod group_tiles;
 mod group_unit;
 pub mod half_features;
@@ -111,9 +110,9 @@ pub enum Fetch {
     Dear,
     /// Likewise, and 64 bits no more than 32.
     DearPairs,
-    /// Likewise, and less from uniform buffers: features and logit gradients lie in tiles ([`feature_tiles`]). A step of
-    /// labels without groups, whose features are f32.
-    Tiles,
+    /// Likewise, and less from textures: features and logit gradients lie in those. A step of labels without groups, whose
+    /// features are f32.
+    Textures,
 }
 
 impl Fetch {
@@ -150,7 +149,7 @@ pub const ALL: &[&Kernel] = &[
     &fan_in_dlogits::KERNEL,
     &fan_in_feature_gradient::KERNEL,
     &fan_in_feature_gradient::PAIRS,
-    &fan_in_feature_gradient_tiles::KERNEL,
+    &fan_in_feature_gradient::TEXTURES,
     &fan_in_group_gradient::KERNEL,
     &fan_in_group_logits::KERNEL,
     &fan_in_group_step::KERNEL,
@@ -159,10 +158,10 @@ pub const ALL: &[&Kernel] = &[
     &fan_in_group_update::KERNEL,
     &fan_in_step::KERNEL,
     &fan_in_step::PAIRS,
-    &fan_in_step_tiles::KERNEL,
+    &fan_in_step_textures::KERNEL,
     &fan_in_strata_gradient::KERNEL,
     &fan_in_top_k::KERNEL,
-    &feature_tiles::KERNEL,
+    &feature_texture::KERNEL,
     &half_features::KERNEL,
     &inverted_index::COUNT,
     &inverted_index::SCAN,
@@ -192,7 +191,7 @@ pub const ALL: &[&Kernel] = &[
     &probe_fma::KERNEL,
     &probe_gather::KERNEL,
     &probe_gather::PAIRS,
-    &probe_gather::TILES,
+    &probe_gather::TEXTURES,
     &rewire_gradient::KERNEL,
     &rewire_histogram::KERNEL,
     &rewire_mask::KERNEL,

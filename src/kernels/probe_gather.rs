@@ -4,7 +4,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{Fetch, WORKGROUP, workgroups};
-use crate::device::{Access, Kernel, Launch, Slice, TwinCall, UNIFORM_SLICE_BYTES, words_of};
+use crate::device::{Access, Kernel, Launch, Slice, TwinCall, words_of};
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -33,17 +33,17 @@ pub static PAIRS: Kernel = Kernel {
     variants: || vec![vec![("WORKGROUP", WORKGROUP)]],
 };
 
-/// The kernel that fetches from a uniform buffer.
-pub static TILES: Kernel = Kernel {
-    name: "probe_gather_tiles",
-    source: include_str!("../../shaders/probe_gather_tiles.wgsl"),
-    bindings: &[Access::Uniform, Access::Write],
+/// The kernel that fetches from a texture.
+pub static TEXTURES: Kernel = Kernel {
+    name: "probe_gather_textures",
+    source: include_str!("../../shaders/probe_gather_textures.wgsl"),
+    bindings: &[Access::ReadTexture, Access::Write],
     twin,
     variants: || vec![vec![("WORKGROUP", WORKGROUP)]],
 };
 
 /// `lanes` · `rounds` random rows of `x` [features, columns], added up in tiles of 16 samples: `sums` [lanes, 16].
-/// `columns` is a multiple of 16; for [`Fetch::Tiles`] `x` is a tile, whose columns are 16.
+/// `columns` is a multiple of 16; for [`Fetch::Textures`] `x` is a texture.
 pub fn launch(
     lanes: usize,
     rounds: usize,
@@ -51,15 +51,14 @@ pub fn launch(
     fetch: Fetch,
     [x, sums]: [&Slice; 2],
 ) -> Launch {
-    let x = if fetch == Fetch::Tiles { x.front(UNIFORM_SLICE_BYTES) } else { x.clone() };
     Launch {
         kernel: match fetch {
-            Fetch::Tiles => &TILES,
+            Fetch::Textures => &TEXTURES,
             Fetch::DearPairs => &PAIRS,
             Fetch::Dear | Fetch::Cheap => &KERNEL,
         },
         constants: vec![("WORKGROUP", WORKGROUP)],
-        bindings: vec![x, sums.clone()],
+        bindings: vec![x.clone(), sums.clone()],
         params: words_of(&Params {
             lanes: lanes as u32,
             rounds: rounds as u32,
@@ -101,7 +100,7 @@ impl WithSimd for Lanes<'_> {
             let mut state = (self.first + lane as u32).wrapping_mul(2_654_435_761);
             for _ in 0..self.p.rounds {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                let row = ((state >> 16) % self.p.features) as usize * stride;
+                let row = (((state >> 16) * self.p.features) >> 16) as usize * stride;
                 for tile in x[row..row + stride].chunks_exact(vectors) {
                     for (held, x) in held.iter_mut().zip(tile) {
                         *held = simd.add_f32s(*held, *x);

@@ -3,8 +3,8 @@
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use regrow::device::{Buffer, Device, DeviceOptions, Launch, Recording, Slice};
-use regrow::kernels::Fetch;
 use regrow::kernels::inverted_index::Sort;
+use regrow::kernels::{Fetch, feature_texture};
 use regrow::random::{Purpose, below, unit, words};
 
 const OPTIONS: DeviceOptions = DeviceOptions {
@@ -12,6 +12,7 @@ const OPTIONS: DeviceOptions = DeviceOptions {
     immediates: true,
     subgroups: true,
     integers_of_64_bits: true,
+    textures: true,
     cooperative: true,
     fused: true,
     bf16_products: false,
@@ -71,7 +72,7 @@ static GPU_UNIFORM: Shared = Shared::new(
 static GPU_PLAIN: Shared = Shared::new(
     "gpu without optional features",
     Engine::Gpu,
-    DeviceOptions { subgroups: false, integers_of_64_bits: false, ..OPTIONS },
+    DeviceOptions { subgroups: false, integers_of_64_bits: false, textures: false, ..OPTIONS },
 );
 static CUDA: Shared = Shared::new("cuda", Engine::Cuda, OPTIONS);
 static CUDA_UNFUSED: Shared =
@@ -243,38 +244,18 @@ pub fn subgroups() -> bool {
     engines().into_iter().all(|(_, device)| device.subgroup().is_some())
 }
 
-/// Whether all engines can have tiles of features as uniform buffers: CUDA and real GPUs do not.
-pub fn tiles() -> bool {
-    engines().into_iter().all(|(_, device)| device.has_64_bits() && device.has_uniform_slices())
+/// Whether all engines have textures that kernels fetch from: CUDA and real GPUs have none.
+pub fn textures() -> bool {
+    engines().into_iter().all(|(_, device)| device.texture_side().is_some())
 }
 
-/// A form of the layer's kernels, or the one that takes its place on a device without tiles: where launch parameters are no
-/// immediates.
-pub fn fetch_on(device: &Device, fetch: Fetch) -> Fetch {
-    if fetch == Fetch::Tiles && !device.has_uniform_slices() { Fetch::DearPairs } else { fetch }
-}
-
-/// Tiles [columns / 16, 1024, 16] on a device as rows [rows, columns].
-pub fn rows_of_tiles(device: &Device, tiles: &Buffer, [rows, columns]: [usize; 2]) -> Vec<f32> {
-    let numbers: Vec<f32> = device.read_vec(tiles, columns * 1024).unwrap();
-    let number = |row: usize, column: usize| numbers[(column / 16 * 1024 + row) * 16 + column % 16];
-    (0..rows)
-        .flat_map(|row| (0..columns).map(move |column| (row, column)))
-        .map(|(r, c)| number(r, c))
-        .collect()
-}
-
-/// Rows [rows, columns] as tiles on a device, which hold garbage beyond them.
-pub fn tiles_of_rows(device: &Device, rows: &[f32], columns: usize) -> Buffer {
-    let tiles = garbage(device, columns * 1024);
-    let mut numbers: Vec<f32> = device.read_vec(&tiles, columns * 1024).unwrap();
-    for (row, samples) in rows.chunks(columns).enumerate() {
-        for (column, sample) in samples.iter().enumerate() {
-            numbers[(column / 16 * 1024 + row) * 16 + column % 16] = *sample;
-        }
-    }
-    device.write(&tiles, 0, bytemuck::cast_slice(&numbers)).unwrap();
-    tiles
+/// Rows [rows, columns] in a texture of a device; `columns` is a multiple of 16.
+pub fn texture_of(device: &Device, rows: &[f32], columns: usize) -> Buffer {
+    let texture = device.allocate_texture("texture", [rows.len() / columns, columns]).unwrap();
+    let copy =
+        feature_texture::launch(rows.len() / columns, columns, &upload(device, rows), &texture.whole());
+    run(device, [copy]);
+    texture
 }
 
 /// The forms of the layer's kernels that all engines have.

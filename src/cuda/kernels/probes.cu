@@ -59,7 +59,7 @@ KERNEL probe_gather(GatherParams p, const float4* __restrict__ x, float4* __rest
     u32 state = lane * 2654435761u;
     for (u32 round = 0; round < p.rounds; round++) {
         state = state * 1664525u + 1013904223u;
-        u32 row = (state >> 16) % p.features * p.quads;
+        u32 row = ((state >> 16) * p.features >> 16) * p.quads;
         for (u32 tile = 0; tile < p.quads; tile += 4) {
             add(sum, x[row + tile + part]);
         }

@@ -182,8 +182,12 @@ impl CpuEngine {
         for (slice, access) in bindings.iter().zip(access) {
             let words = words(&slice.buffer)?;
             guards.push(match access {
-                Access::Read | Access::Uniform => Guard::Read(words.try_read().map_err(|_| conflict(slice))?),
-                Access::Write => Guard::Write(words.try_write().map_err(|_| conflict(slice))?),
+                Access::Read | Access::ReadTexture => {
+                    Guard::Read(words.try_read().map_err(|_| conflict(slice))?)
+                }
+                Access::Write | Access::WriteTexture => {
+                    Guard::Write(words.try_write().map_err(|_| conflict(slice))?)
+                }
             });
         }
         let slots = guards

@@ -3,13 +3,14 @@
 pub(in crate::device) mod adapters;
 mod pipelines;
 mod staging;
+mod textures;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::recording::{Command, Launch, ReadSlot, UNIFORM_SLICE_BYTES, UNIFORM_SLICES};
+use super::recording::{Command, Launch, ReadSlot};
 use super::{Abilities, Buffer, DeviceKind, DeviceOptions, Recording, Slice, Storage, Ticket, foreign};
 use crate::error::{Error, Result};
 use adapters::AdapterSummary;
@@ -26,11 +27,16 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Bulk writes go in pieces of this size, each submitted before the next, so that staging stays small.
 const WRITE_PIECE: usize = 16 << 20;
 
-/// A buffer of wgpu. When it is dropped, the bind groups that hold it are too, before the next recording.
+/// A buffer or texture of wgpu. When it is dropped, the bind groups that hold it are too, before the next recording.
 pub(in crate::device) struct GpuBuffer {
-    buffer: wgpu::Buffer,
+    memory: Memory,
     id: u64,
     graveyard: Arc<Mutex<Vec<u64>>>,
+}
+
+enum Memory {
+    Buffer(wgpu::Buffer),
+    Texture(textures::Texture),
 }
 
 impl Drop for GpuBuffer {
@@ -43,6 +49,8 @@ impl Drop for GpuBuffer {
 pub struct InFlight {
     buffer: wgpu::Buffer,
     bytes: u64,
+    /// Bytes of a row, and from one row to the next: in what is read back of a texture there is room between its rows.
+    rows: Option<[u64; 2]>,
     mapped: Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
     submission: wgpu::SubmissionIndex,
 }
@@ -60,8 +68,8 @@ pub(super) struct GpuEngine {
     /// Lanes of a subgroup, where kernels may count on them.
     subgroup: Option<u32>,
     integers_of_64_bits: bool,
-    /// Whether kernels may bind slices as uniform buffers.
-    uniform_slices: bool,
+    /// Texels to a side of textures, where kernels fetch from those.
+    texture_side: Option<u32>,
     checked: bool,
 }
 
@@ -117,14 +125,11 @@ impl GpuEngine {
         let [smallest, largest] = summary.subgroup_size;
         let subgroup =
             (features.contains(wgpu::Features::SUBGROUP) && smallest == largest).then_some(smallest);
-        // Software Vulkan alone has a use for them. With parameters in one more uniform buffer lavapipe 22.3.6 writes beyond its
-        // own memory while it compiles.
-        let uniform_slices = summary.kind == DeviceKind::SoftwareGpu
-            && immediates
-            && limits.max_uniform_buffer_binding_size >= UNIFORM_SLICE_BYTES
-            && limits.max_uniform_buffers_per_shader_stage >= UNIFORM_SLICES;
+        // Software Vulkan alone has a use for them.
+        let texture_side = (options.textures && summary.kind == DeviceKind::SoftwareGpu)
+            .then_some(limits.max_texture_dimension_2d);
         Ok(Self {
-            uniform_slices,
+            texture_side,
             subgroup,
             checked: options.checked,
             integers_of_64_bits: features.contains(wgpu::Features::SHADER_INT64),
@@ -157,7 +162,7 @@ impl GpuEngine {
             tiled_products: true,
             subgroup: self.subgroup,
             integers_of_64_bits: self.integers_of_64_bits,
-            uniform_slices: self.uniform_slices,
+            texture_side: self.texture_side,
             checked: self.checked,
             cooperative: self.summary.cooperative,
         }
@@ -174,34 +179,48 @@ impl GpuEngine {
         if bytes > self.max_binding_bytes {
             return Err(refused(format!("its buffers end at {} MiB", self.max_binding_bytes >> 20)));
         }
-        let mut usage =
-            wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-        if self.uniform_slices {
-            usage |= wgpu::BufferUsages::UNIFORM;
-        }
+        let make = || {
+            Memory::Buffer(self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(label),
+                size: bytes,
+                usage: wgpu::BufferUsages::STORAGE
+                    | wgpu::BufferUsages::COPY_SRC
+                    | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            }))
+        };
+        self.make(make).map_err(refused)
+    }
+
+    /// A texture of f32 [rows, columns], four columns a texel.
+    pub(super) fn allocate_texture(&self, label: &str, [rows, columns]: [usize; 2]) -> Result<GpuBuffer> {
+        let make = || Memory::Texture(textures::Texture::new(&self.device, label, [rows, columns]));
+        self.make(make).map_err(|why| {
+            Error::Device(format!("no room for the texture `{label}` on {}: {why}", self.summary.name))
+        })
+    }
+
+    /// What `make` makes, unless the driver refuses.
+    fn make(&self, make: impl FnOnce() -> Memory) -> std::result::Result<GpuBuffer, String> {
         let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some(label),
-            size: bytes,
-            usage,
-            mapped_at_creation: false,
-        });
-        let memory = pollster::block_on(memory.pop());
+        let room = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let memory = make();
+        let room = pollster::block_on(room.pop());
         let validation = pollster::block_on(validation.pop());
-        match memory.or(validation) {
-            Some(error) => Err(refused(error.to_string().replace('\n', " "))),
+        match room.or(validation) {
+            Some(error) => Err(error.to_string().replace('\n', " ")),
             None => Ok(GpuBuffer {
-                buffer,
+                memory,
                 id: self.next_id.fetch_add(1, Ordering::Relaxed),
                 graveyard: self.graveyard.clone(),
             }),
         }
     }
 
-    pub(super) fn write(&self, target: &GpuBuffer, offset: u64, data: &[u8]) -> Result<()> {
+    pub(super) fn write(&self, target: &Buffer, offset: u64, data: &[u8]) -> Result<()> {
+        let target = gpu_buffer(target)?;
         for (i, piece) in data.chunks(WRITE_PIECE).enumerate() {
-            self.queue.write_buffer(&target.buffer, offset + (i * WRITE_PIECE) as u64, piece);
+            self.queue.write_buffer(target, offset + (i * WRITE_PIECE) as u64, piece);
             let submission = self.queue.submit([]);
             if data.len() > WRITE_PIECE {
                 self.poll(Some(submission))?;
@@ -254,26 +273,38 @@ impl GpuEngine {
                 }
                 Command::Clear(slice) => encoder.clear(gpu_buffer(&slice.buffer)?, slice.offset, slice.bytes),
                 Command::ReadBack { source, slot } => {
+                    let texture = match &handle(&source.buffer)?.memory {
+                        Memory::Texture(texture) => Some(texture),
+                        Memory::Buffer(_) => None,
+                    };
                     let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
                         label: Some("readback"),
-                        size: source.bytes,
+                        size: texture.map_or(source.bytes, textures::Texture::readback_bytes),
                         usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
                         mapped_at_creation: false,
                     });
-                    encoder.copy(gpu_buffer(&source.buffer)?, source.offset, &buffer, 0, source.bytes);
-                    reads.push((buffer, source.bytes, slot.clone()));
+                    match texture {
+                        Some(texture) => {
+                            check_whole(source)?;
+                            texture.copy_to(encoder.commands(), &buffer);
+                        }
+                        None => {
+                            encoder.copy(gpu_buffer(&source.buffer)?, source.offset, &buffer, 0, source.bytes)
+                        }
+                    }
+                    reads.push((buffer, source.bytes, texture.map(textures::Texture::rows), slot.clone()));
                 }
             }
         }
         let submission = encoder.finish();
         staging.end(uploads);
-        for (buffer, bytes, slot) in reads {
+        for (buffer, bytes, rows, slot) in reads {
             let (sender, mapped) = channel();
             buffer.map_async(wgpu::MapMode::Read, .., move |result| {
                 // The receiver is gone when the ticket was dropped: nobody waits for the bytes.
                 let _ = sender.send(result);
             });
-            let in_flight = InFlight { buffer, bytes, mapped, submission: submission.clone() };
+            let in_flight = InFlight { buffer, bytes, rows, mapped, submission: submission.clone() };
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = ReadSlot::InFlight(in_flight);
         }
         self.faults.check()
@@ -290,8 +321,13 @@ impl GpuEngine {
             Ok(Err(error)) => return Err(unread(error.to_string())),
             Err(error) => return Err(unread(error.to_string())),
         }
-        let view = read.buffer.slice(0..read.bytes).get_mapped_range().map_err(|e| unread(e.to_string()))?;
-        Ok(view.to_vec())
+        let view = read.buffer.slice(..).get_mapped_range().map_err(|e| unread(e.to_string()))?;
+        Ok(match read.rows {
+            Some([row, pitch]) => {
+                view.chunks(pitch as usize).flat_map(|padded| &padded[..row as usize]).copied().collect()
+            }
+            None => view[..read.bytes as usize].to_vec(),
+        })
     }
 
     pub(super) fn wait(&self) -> Result<()> {
@@ -327,7 +363,20 @@ fn upload_bytes(command: &Command) -> u64 {
 }
 
 fn gpu_buffer(buffer: &Buffer) -> Result<&wgpu::Buffer> {
-    handle(buffer).map(|inner| &inner.buffer)
+    match &handle(buffer)?.memory {
+        Memory::Buffer(inner) => Ok(inner),
+        Memory::Texture(_) => {
+            Err(Error::Device(format!("`{}` is a texture, which kernels alone write", buffer.label())))
+        }
+    }
+}
+
+/// Textures are bound and read whole.
+fn check_whole(slice: &Slice) -> Result<()> {
+    if slice.bytes == slice.buffer.bytes() {
+        return Ok(());
+    }
+    Err(Error::Device(format!("the texture `{}` is used in part", slice.buffer.label())))
 }
 
 fn handle(buffer: &Buffer) -> Result<&GpuBuffer> {
@@ -338,11 +387,17 @@ fn handle(buffer: &Buffer) -> Result<&GpuBuffer> {
 }
 
 fn binding_of(slice: &Slice) -> Result<wgpu::BindingResource<'_>> {
-    Ok(wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-        buffer: gpu_buffer(&slice.buffer)?,
-        offset: slice.offset,
-        size: std::num::NonZeroU64::new(slice.bytes),
-    }))
+    match &handle(&slice.buffer)?.memory {
+        Memory::Texture(texture) => {
+            check_whole(slice)?;
+            Ok(wgpu::BindingResource::TextureView(texture.view()))
+        }
+        Memory::Buffer(buffer) => Ok(wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer,
+            offset: slice.offset,
+            size: std::num::NonZeroU64::new(slice.bytes),
+        })),
+    }
 }
 
 /// Commands on their way into command buffers: launches share one pass until a copy ends it.
@@ -379,14 +434,18 @@ impl<'a> Encoder<'a> {
         Ok(())
     }
 
-    fn copy(&mut self, from: &wgpu::Buffer, from_offset: u64, to: &wgpu::Buffer, to_offset: u64, bytes: u64) {
+    /// Where commands go that are no launches.
+    fn commands(&mut self) -> &mut wgpu::CommandEncoder {
         self.pass = None;
-        self.commands.copy_buffer_to_buffer(from, from_offset, to, to_offset, bytes);
+        &mut self.commands
+    }
+
+    fn copy(&mut self, from: &wgpu::Buffer, from_offset: u64, to: &wgpu::Buffer, to_offset: u64, bytes: u64) {
+        self.commands().copy_buffer_to_buffer(from, from_offset, to, to_offset, bytes);
     }
 
     fn clear(&mut self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) {
-        self.pass = None;
-        self.commands.clear_buffer(buffer, offset, Some(bytes));
+        self.commands().clear_buffer(buffer, offset, Some(bytes));
     }
 
     fn submit(&mut self) -> wgpu::SubmissionIndex {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{binding_of, handle};
+use super::{binding_of, handle, textures};
 use crate::device::recording::{Access, Launch};
 use crate::device::shader;
 use crate::error::{Error, Result};
@@ -216,15 +216,14 @@ fn layout_entry((binding, access): (usize, &Access)) -> wgpu::BindGroupLayoutEnt
     wgpu::BindGroupLayoutEntry {
         binding: binding as u32,
         visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer {
-            ty: match access {
-                Access::Uniform => wgpu::BufferBindingType::Uniform,
-                Access::Read | Access::Write => {
-                    wgpu::BufferBindingType::Storage { read_only: *access == Access::Read }
-                }
+        ty: match access {
+            Access::Read | Access::Write => wgpu::BindingType::Buffer {
+                ty: wgpu::BufferBindingType::Storage { read_only: *access == Access::Read },
+                has_dynamic_offset: false,
+                min_binding_size: None,
             },
-            has_dynamic_offset: false,
-            min_binding_size: None,
+            Access::ReadTexture => textures::layout(wgpu::StorageTextureAccess::ReadOnly),
+            Access::WriteTexture => textures::layout(wgpu::StorageTextureAccess::WriteOnly),
         },
         count: None,
     }

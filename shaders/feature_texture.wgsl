@@ -1,4 +1,4 @@
-// Features in tiles of sixteen samples, each a uniform buffer of 1,024 rows, for kernels that fetch many.
+// Features in a texture, for kernels that fetch many: software Vulkan fetches from textures without going from lane to lane.
 //
 // An invocation owns four samples of a feature.
 //!import linear
@@ -11,8 +11,8 @@ struct Params {
 }
 var<immediate> params: Params;
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;           // [D, columns]
-@group(0) @binding(1) var<storage, read_write> tiles: array<vec4<f32>>; // [columns / 16, 1024, 16]
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;             // [D, columns]
+@group(0) @binding(1) var copy: texture_storage_2d<rgba32float, write>; // [D, columns], four columns a texel
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -24,7 +24,5 @@ fn main(
     if lane >= params.features * params.quads {
         return;
     }
-    let feature = lane / params.quads;
-    let quad = lane % params.quads;
-    tiles[(quad / 4u) * 4096u + feature * 4u + quad % 4u] = x[lane];
+    textureStore(copy, vec2<u32>(lane % params.quads, lane / params.quads), x[lane]);
 }
