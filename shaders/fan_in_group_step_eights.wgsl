@@ -2,57 +2,7 @@
 // the fan-in is a multiple of eight.
 //!import fan_in_group_step
 //!import fan_in_group_pairs
+//!import weights_eights
 
-// How weights and their states are stored: see narrow.wgsl. Always in f32.
-const WEIGHTS: u32 = 0u;
-const MOMENTS: u32 = 0u;
-
-@group(0) @binding(3) var<storage, read_write> weights: array<vec4<u64>>; // [rows, weight_words]
-// Narrower, since a binding has room for an element at least, and these are empty for some optimizers.
-@group(0) @binding(5) var<storage, read_write> first: array<vec2<u64>>;   // [rows, moment_words], if the optimizer has it
-@group(0) @binding(6) var<storage, read_write> second: array<vec2<u64>>;  // [rows, moment_words], if the optimizer has it
-
-fn numbers_of(eight: Eight) -> array<f32, 8> {
-    let low = eight.low;
-    let high = eight.high;
-    return array<f32, 8>(low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w);
-}
-
-fn pairs_of_numbers(n: array<f32, 8>) -> vec4<u64> {
-    return pairs_of_eight(vec4<f32>(n[0], n[1], n[2], n[3]), vec4<f32>(n[4], n[5], n[6], n[7]));
-}
-
-// The weights of eight connections from `begin` on.
-fn weights_of(row: u32, begin: u32) -> array<f32, 8> {
-    return numbers_of(eight_of(weights[(row * params.weight_words + begin) / 8u]));
-}
-
-// One optimizer step of eight connections from `begin` on, if there are such.
-fn step_weights(row: u32, begin: u32, gradients: array<f32, 8>) {
-    if begin < params.fan_in {
-        let at = (row * params.weight_words + begin) / 8u;
-        var g = gradients;
-        var w = weights_of(row, begin);
-        var m: array<f32, 8>;
-        var v: array<f32, 8>;
-        if OPTIMIZER >= 1u { m = numbers_of(eight_of(vec4<u64>(first[2u * at], first[2u * at + 1u]))); }
-        if OPTIMIZER >= 2u { v = numbers_of(eight_of(vec4<u64>(second[2u * at], second[2u * at + 1u]))); }
-        for (var i = 0u; i < 8u; i++) {
-            let after = optimizer_step(params.rates, w[i], g[i], m[i], v[i]);
-            w[i] = after.x;
-            m[i] = after.y;
-            v[i] = after.z;
-        }
-        weights[at] = pairs_of_numbers(w);
-        if OPTIMIZER >= 1u {
-            let pairs = pairs_of_numbers(m);
-            first[2u * at] = pairs.xy;
-            first[2u * at + 1u] = pairs.zw;
-        }
-        if OPTIMIZER >= 2u {
-            let pairs = pairs_of_numbers(v);
-            second[2u * at] = pairs.xy;
-            second[2u * at + 1u] = pairs.zw;
-        }
-    }
-}
+// Everything that needs the weights has read them by now.
+fn keep_before(at: u32, pairs: vec4<u64>) {}

@@ -45,6 +45,8 @@ fn layers(precision: Precision) -> Vec<Layer> {
         (block(2, 3, 1100, 1, 5), 1200),
         // As many samples as a lane keeps logits of.
         (block(40, 2, 3, 1, 128), 9),
+        // Eight connections, which go together.
+        (block(19, 3, 8, 1, 33), 11),
         // A last group of one label; groups that tiles of eight do not divide; more tiles than one in a group.
         (block(33, 64, 12, 16, 33), 24),
         (block(25, 3, 5, 12, 20), 9),
@@ -89,7 +91,7 @@ fn forms(layer: &Layer) -> Vec<Form> {
     let mut all: Vec<Form> = fetches.map(Form::Labels).collect();
     let f32s = layer.block.precision.features == Storage::F32;
     let fits = fan_in_step::can_keep(fan_in) || batch <= fan_in_step_textures::MAX_BATCH;
-    if textures() && f32s && fits {
+    if textures() && f32s && fits && layer.block.group == 1 && (fan_in != 32 || batch == 17) {
         all.push(Form::Labels(Fetch::Textures));
     }
     all.extend((layer.block.group > 1 && group_kernels()).then_some(Form::Groups));

@@ -7,17 +7,14 @@
 //   g[l]   = sum_b dlogits[l,b], then one of bias[l], without weight decay
 //
 // An invocation owns one label. Logit gradients and the weights as they were go to memory for the features' gradient. Who
-// imports this has the features, binding 9 and `keep_gradient`, which puts four logit gradients of a label there, and
-// `step_label`, which takes it through its samples.
+// imports this has the features, indices, weights and what goes with them, binding 9 and `keep_gradient`, which puts four logit
+// gradients of a label there, and `step_label`, which takes it through its samples.
 //!import linear
 //!import fan_in
 //!import first_positive
 //!import loss
 //!import optimizer
 //!import fan_in_bias
-//!import random
-//!import narrow
-//!import fan_in_weights
 
 const WORKGROUP: u32 = 64u;
 
@@ -41,29 +38,11 @@ struct Params {
 }
 var<immediate> params: Params;
 
-@group(0) @binding(1) var<storage, read> indices: array<u32>;              // [rows / group, index_words]
 @group(0) @binding(2) var<storage, read> positives: array<vec2<u32>>;      // sorted by label, then sample
-@group(0) @binding(3) var<storage, read_write> weights: array<u32>;        // [rows, weight_words]
 @group(0) @binding(4) var<storage, read_write> bias: array<f32>;           // [rows]
-@group(0) @binding(5) var<storage, read_write> first: array<u32>;          // [rows, moment_words], if the optimizer has it
-@group(0) @binding(6) var<storage, read_write> second: array<u32>;         // [rows, moment_words], if the optimizer has it
 @group(0) @binding(7) var<storage, read_write> bias_first: array<f32>;     // [rows], if the optimizer has it
 @group(0) @binding(8) var<storage, read_write> bias_second: array<f32>;    // [rows], if the optimizer has it
-@group(0) @binding(10) var<storage, read_write> before: array<u32>;        // [rows, weight_words], before the step
 @group(0) @binding(11) var<storage, read_write> label_loss: array<f32>;    // [rows], summed over the samples
-
-// The features' gradient needs the weights as they were.
-fn keep_before(at: u32, word: u32) {
-    before[at] = word;
-}
-
-fn feature_of(row: u32, slot: u32) -> u32 {
-    return index_in(indices[(row / params.group) * params.index_words + index_word(slot)], slot);
-}
-
-fn weight_of(row: u32, slot: u32) -> f32 {
-    return stored(WEIGHTS, weights[row * params.weight_words + slot / per_word(WEIGHTS)], slot);
-}
 
 // What a label gathers on its way through the samples.
 struct Label {

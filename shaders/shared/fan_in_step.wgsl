@@ -1,6 +1,7 @@
 // The step of labels whose features lie as `x`, [D, columns]; logit gradients lie likewise, [rows, columns]. Who imports this
 // has `x` and how eight samples of it are fetched.
 //!import fan_in_label
+//!import fan_in_label_words
 
 // The fan-in, if what a label fetches of eight samples shall stay where its gradient finds it again; 0: fetch it twice.
 // Registers of real GPUs do not hold it; software Vulkan has it in the processor's cache, where a fetch of its own

@@ -24,6 +24,9 @@ const WANTED_LANES: usize = 1 << 17;
 /// time from the processor's second cache (docs/rejected.md). There are lanes enough in one window.
 const SOFTWARE_CHUNK_BYTES: usize = 512 << 10;
 
+/// Most rows of indices in a window on software Vulkan, whatever the batch: with 128 connections, as many as are rebuilt at once.
+const SOFTWARE_WINDOW_ROWS: usize = 2048;
+
 /// Bytes of what the groups of a chunk send back, on software Vulkan: it is fetched once, in the order of the features.
 const SOFTWARE_SENT_BYTES: usize = 2 << 20;
 
@@ -101,7 +104,9 @@ impl Cut {
         // Slices of offsets begin where slices may, too.
         let offset_words = (options.features + 1).next_multiple_of(UNIT);
         if kind == DeviceKind::SoftwareGpu {
-            let rows = units(SOFTWARE_CHUNK_BYTES / (columns * 4)).min(sending(SOFTWARE_SENT_BYTES));
+            let rows = units(SOFTWARE_CHUNK_BYTES / (columns * 4))
+                .min(SOFTWARE_WINDOW_ROWS * options.group)
+                .min(sending(SOFTWARE_SENT_BYTES));
             return Self::kept(rows, Windows { rows, offset_words });
         }
         let area = options.features * columns;

@@ -161,7 +161,7 @@ fn variants_of_eights() -> Vec<Constants> {
 }
 
 /// Whether the weights of a block can be fetched and stored eight at a time.
-fn in_eights(block: Block) -> bool {
+pub(super) fn in_eights(block: Block) -> bool {
     let Precision { weights, moments, .. } = block.precision;
     [weights, moments] == [Storage::F32; 2] && block.fan_in.is_multiple_of(8)
 }

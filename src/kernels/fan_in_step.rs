@@ -179,9 +179,7 @@ pub fn launch(
     let (loss, rule, precision, rows) = (step.loss, step.rule, block.precision, block.indices());
     let constants = constants(loss, rule, precision, rows, kept);
     let (kernel, constants) = match step.fetch {
-        Fetch::Textures => {
-            (&fan_in_step_textures::KERNEL, fan_in_step_textures::constants(constants, block.batch))
-        }
+        Fetch::Textures => fan_in_step_textures::form(block, constants),
         Fetch::DearPairs => (&PAIRS, constants),
         Fetch::Dear | Fetch::Cheap => (&KERNEL, constants),
     };

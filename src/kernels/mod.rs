@@ -159,6 +159,7 @@ pub const ALL: &[&Kernel] = &[
     &fan_in_step::KERNEL,
     &fan_in_step::PAIRS,
     &fan_in_step_textures::KERNEL,
+    &fan_in_step_textures::EIGHTS,
     &fan_in_strata_gradient::KERNEL,
     &fan_in_top_k::KERNEL,
     &feature_texture::KERNEL,
