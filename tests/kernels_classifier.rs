@@ -9,8 +9,8 @@ use regrow::kernels::fan_in_top_k::{LOWEST, NOTHING, segments};
 use regrow::kernels::inverted_index::Sort;
 use regrow::kernels::storage::Precision;
 use regrow::kernels::{
-    Fetch, columns_of, fan_in_dlogits, fan_in_feature_gradient, fan_in_group_gradient, fan_in_top_k,
-    loss_sum, top_k_merge,
+    Fetch, columns_of, fan_in_dlogits, fan_in_feature_gradient, fan_in_group_gradient, fan_in_logits,
+    fan_in_top_k, loss_sum, top_k_merge,
 };
 use support::device::{
     Numbers, Outputs, ULP, assert_close, compare, engines, fetches, garbage, group_kernels, inverted, run,
@@ -292,6 +292,35 @@ fn check_top_k(shapes: &[(Block, usize)], k: usize) {
     });
     assert_eq!(got.words("labels"), want_labels, "{case}");
     assert_eq!(got.floats("scores"), want_scores, "{case}");
+}
+
+/// Of every shape, with features in a texture.
+#[test]
+fn logits_of_features_in_a_texture() {
+    let wide = |batch| {
+        let precision = Precision::default();
+        (Block { rows: 20, first_label: 0, fan_in: 3, group: 1, batch, precision }, 9)
+    };
+    // CUDA has no textures.
+    let shapes = shapes().into_iter().chain([wide(64), wide(139)]).filter(|_| textures());
+    for (seed, shape) in shapes.enumerate() {
+        let layer = Layer::new(shape, seed as u64);
+        let Block { rows, fan_in, .. } = layer.block;
+        let case = format!("logits of {:?}", layer.block);
+        let got = compare(&case, |device| {
+            let logits = garbage(device, rows * layer.columns());
+            let x = texture_of(device, &layer.x, layer.columns()).whole();
+            let [weights, bias] = [&layer.weights, &layer.bias].map(|values| upload(device, values));
+            let indices = upload(device, &layer.indices);
+            run(
+                device,
+                [fan_in_logits::launch(layer.block, [&x, &weights, &indices, &bias, &logits.whole()])],
+            );
+            Outputs::of(device).close("logits", &logits, rows * layer.columns(), fan_in + 1)
+        });
+        let truth = layer.logits();
+        assert_close(&case, got.floats("logits"), &truth, sum_tolerance(fan_in + 1, &truth));
+    }
 }
 
 #[test]

@@ -343,6 +343,7 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
         fan_in_step::launch(block, &pairs, [s; 3], [s; 6], [s; 3]),
         fan_in_step::launch(block, &textures, [s; 3], [s; 6], [s; 3]),
         fan_in_step::launch(eights, &textures, [s; 3], [s; 6], [s; 3]),
+        fan_in_logits::launch(block, [s; 5]),
         fan_in_top_k::launch(block, 5, [s; 8]),
         feature_texture::launch(1, 1, s, s),
         half_features::launch(2, true, s, s),

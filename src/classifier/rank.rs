@@ -1,17 +1,23 @@
 //! The best labels of each document: logits and top-k of a block, of a fixed fan-in layer in one pass, merged over the
 //! blocks.
 
+use super::chunk::Chunk;
+use super::cut::UNIT;
 use super::dense::Dense;
 use super::fan_in::FanIn;
 use super::head::Head;
+use super::options::FanInOptions;
 use crate::device::{Buffer, Device, Recording, Slice, Ticket};
 use crate::error::{Error, Result};
 use crate::kernels::fan_in_dlogits::Block;
 use crate::kernels::fan_in_top_k::{self, MAX_K, NOTHING, segments};
-use crate::kernels::{columns_of, logits_top_k, top_k_merge};
+use crate::kernels::{Fetch, columns_of, fan_in_logits, feature_texture, logits_top_k, top_k_merge};
 
 /// Logits of a dense layer's labels take at most so many bytes at once.
 const LOGITS_BYTES: usize = 64 << 20;
+
+/// The same for a fixed fan-in layer whose features are fetched from a texture: they stay in a processor's cache.
+const CACHED_LOGITS_BYTES: usize = 1 << 20;
 
 /// Labels whose logits are ranked at once are a multiple of this, so that their weights and biases begin where a
 /// binding may.
@@ -26,6 +32,40 @@ pub struct Ranker {
     best_labels: Buffer,
     /// Of a dense layer's labels, [rows, columns]; and how many rows that are.
     logits: Option<(Buffer, usize)>,
+    /// Of a fixed fan-in layer, where its features are fetched from a texture.
+    by_texture: Option<ByTexture>,
+}
+
+/// What the ranking of a fixed fan-in layer needs where its logits are computed first, in runs of labels, from features in
+/// a texture.
+struct ByTexture {
+    features: Buffer,
+    /// [rows, columns]
+    logits: Buffer,
+    /// Zeros \[rows\]: biases are in the logits already.
+    no_bias: Buffer,
+    /// Labels of a run, whole groups.
+    rows: usize,
+}
+
+impl ByTexture {
+    /// Where the device has textures that are fetched from more cheaply than buffers, and they are large enough.
+    fn allocate(device: &Device, layer: &FanIn, columns: usize) -> Result<Option<Self>> {
+        let FanInOptions { features, group, .. } = layer.options;
+        let side = device.texture_side().unwrap_or(0) as usize;
+        if Fetch::of(device) == Fetch::Cheap || features.max(columns / 4) > side {
+            return Ok(None);
+        }
+        let unit = UNIT * group;
+        let largest = layer.blocks.iter().map(|block| block.shape.rows).max().unwrap_or(0);
+        let rows = (CACHED_LOGITS_BYTES / (columns * 4) / unit * unit).max(unit).min(largest);
+        Ok(Some(Self {
+            features: device.allocate_texture("features to rank", [features, columns])?,
+            logits: device.allocate("logits to rank", (rows * columns * 4) as u64)?,
+            no_bias: device.allocate("biases to rank", (rows * 4) as u64)?,
+            rows,
+        }))
+    }
 }
 
 /// A batch whose ranking is on its way.
@@ -51,6 +91,11 @@ impl Ranker {
         let dense = layer.dense().and_then(|layer| layer.blocks.iter().map(|block| block.shape.rows).max());
         let run = |largest: usize| (LOGITS_BYTES / (columns * 4) / RUN * RUN).max(RUN).min(largest);
         let dense = dense.map(run);
+        let by_texture = match layer.fan_in() {
+            Some(layer) => ByTexture::allocate(device, layer, columns)?,
+            None => None,
+        };
+        let sparse = by_texture.as_ref().map(|by| by.rows).or(sparse);
         let rows = sparse.max(dense).unwrap_or(0);
         let logits = match dense {
             Some(rows) => Some((device.allocate("logits to rank", (rows * columns * 4) as u64)?, rows)),
@@ -65,6 +110,7 @@ impl Ranker {
             best_scores: device.allocate("best scores", best)?,
             best_labels: device.allocate("best labels", best)?,
             logits,
+            by_texture,
         })
     }
 
@@ -103,6 +149,9 @@ impl Ranker {
         x: &Slice,
         [filter_offsets, filter_labels]: [&Slice; 2],
     ) {
+        if let Some(by) = &self.by_texture {
+            return self.record_by_texture(recording, layer, by, batch, x, [filter_offsets, filter_labels]);
+        }
         let [scores, labels] = [&self.scores, &self.labels].map(Slice::from);
         for block in &layer.blocks {
             let shape = block.with_batch(batch);
@@ -110,6 +159,32 @@ impl Ranker {
             let bindings = [x, &weights, &indices, &bias, filter_offsets, filter_labels, &scores, &labels];
             recording.launch(fan_in_top_k::launch(shape, self.k, bindings));
             self.record_merge(recording, shape);
+        }
+    }
+
+    /// Run after run of labels: their logits, then the best of these.
+    fn record_by_texture(
+        &self,
+        recording: &mut Recording,
+        layer: &FanIn,
+        by: &ByTexture,
+        batch: usize,
+        x: &Slice,
+        [filter_offsets, filter_labels]: [&Slice; 2],
+    ) {
+        let (features, logits, no_bias) = (by.features.whole(), by.logits.whole(), by.no_bias.whole());
+        let [scores, labels] = [&self.scores, &self.labels].map(Slice::from);
+        recording.launch(feature_texture::launch(layer.options.features, batch, x, &features));
+        for block in &layer.blocks {
+            for first in (0..block.shape.rows).step_by(by.rows) {
+                let run = Chunk::new(block, first, by.rows, batch);
+                let [weights, bias, ..] = run.changed();
+                let bindings = [&features, &weights, &run.indices(), &bias, &logits];
+                recording.launch(fan_in_logits::launch(run.shape, bindings));
+                let bindings = [&logits, &no_bias, filter_offsets, filter_labels, &scores, &labels];
+                recording.launch(logits_top_k::launch(run.shape, self.k, bindings));
+                self.record_merge(recording, run.shape);
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::fan_in_dlogits::Block;
 use super::storage::Storage;
 use super::vector::vectorised;
-use super::{Fetch, WORKGROUP, columns_of};
+use super::{Fetch, WORKGROUP, columns_of, divisor_of};
 use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
 
 #[repr(C)]
@@ -63,11 +63,6 @@ const MOST_QUADS: u32 = 32;
 
 /// Invocations in a workgroup where a lane takes many samples, and there are few lanes.
 const FEW_LANES: u32 = 16;
-
-/// Quads of samples that a lane takes where logit gradients lie in a texture: all of them, or as many as divide them.
-fn run_of(quads: u32) -> u32 {
-    (1..=MOST_QUADS.min(quads)).rev().find(|run| quads.is_multiple_of(*run)).unwrap_or(1)
-}
 
 /// Every storage and form of what is sent, with these runs, added or not.
 fn variants(runs: &[(u32, bool)]) -> Vec<Constants> {
@@ -166,7 +161,7 @@ fn launch_of(
     let one = count == 1;
     let quads = columns as u32 / 4;
     let (kernel, run, lanes) = match fetch {
-        Fetch::Textures => (&TEXTURES, run_of(quads), FEW_LANES),
+        Fetch::Textures => (&TEXTURES, divisor_of(quads, MOST_QUADS), FEW_LANES),
         Fetch::DearPairs => (&PAIRS, if one { 4 } else { 1 }, WORKGROUP),
         Fetch::Dear => (&KERNEL, if one { 4 } else { 1 }, WORKGROUP),
         Fetch::Cheap => (&KERNEL, 1, WORKGROUP),

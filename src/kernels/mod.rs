@@ -32,6 +32,7 @@ pub mod fan_in_group_gradient;
 pub mod fan_in_group_logits;
 pub mod fan_in_group_step;
 pub mod fan_in_group_update;
+pub mod fan_in_logits;
 pub mod fan_in_step;
 pub mod fan_in_step_textures;
 pub mod fan_in_strata_gradient;
@@ -101,6 +102,11 @@ pub(crate) fn workgroups(lanes: usize) -> u32 {
     u32::try_from(lanes.div_ceil(WORKGROUP as usize)).expect("a launch has fewer than 2^38 invocations")
 }
 
+/// The largest divisor of `count` that is at most `most`: how many of so many quads a lane takes.
+fn divisor_of(count: u32, most: u32) -> u32 {
+    (1..=most.min(count)).rev().find(|divisor| count.is_multiple_of(*divisor)).unwrap_or(1)
+}
+
 /// What a fetch from a buffer costs on a device: it decides between forms of the fixed fan-in layer's kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fetch {
@@ -156,6 +162,7 @@ pub const ALL: &[&Kernel] = &[
     &fan_in_group_step::PAIRS,
     &fan_in_group_step::EIGHTS,
     &fan_in_group_update::KERNEL,
+    &fan_in_logits::KERNEL,
     &fan_in_step::KERNEL,
     &fan_in_step::PAIRS,
     &fan_in_step_textures::KERNEL,
