@@ -305,7 +305,7 @@ fn logits_of_features_in_a_texture() {
     let shapes = shapes().into_iter().chain([wide(64), wide(139)]).filter(|_| textures());
     for (seed, shape) in shapes.enumerate() {
         let layer = Layer::new(shape, seed as u64);
-        let Block { rows, fan_in, .. } = layer.block;
+        let Block { rows, fan_in, batch, .. } = layer.block;
         let case = format!("logits of {:?}", layer.block);
         let got = compare(&case, |device| {
             let logits = garbage(device, rows * layer.columns());
@@ -318,8 +318,12 @@ fn logits_of_features_in_a_texture() {
             );
             Outputs::of(device).close("logits", &logits, rows * layer.columns(), fan_in + 1)
         });
-        let truth = layer.logits();
-        assert_close(&case, got.floats("logits"), &truth, sum_tolerance(fan_in + 1, &truth));
+        let (truth, tolerance) = (layer.logits(), sum_tolerance(fan_in + 1, &layer.logits()));
+        let rows = got.floats("logits").chunks(layer.columns()).zip(truth.chunks(layer.columns()));
+        for (got, truth) in rows {
+            // Beyond the batch nobody reads.
+            assert_close(&case, &got[..batch], &truth[..batch], tolerance);
+        }
     }
 }
 

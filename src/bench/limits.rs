@@ -7,7 +7,7 @@ use super::timer::time;
 use super::{Row, Work};
 use crate::device::{Device, DeviceKind, Launch, Recording};
 use crate::error::Result;
-use crate::kernels::{Fetch, columns_of, feature_texture, probe_copy, probe_fma, probe_gather};
+use crate::kernels::{Fetch, columns_of, feature_texture, fits_texture, probe_copy, probe_fma, probe_gather};
 
 /// Bytes that are copied, far more than any cache holds.
 const COPY_BYTES: u64 = 96 << 20;
@@ -57,12 +57,12 @@ impl Limits {
         let sums = sums.whole();
         let arithmetic = run("multiply-adds", &|| probe_fma::launch(lanes, ROUNDS, &sums))?;
 
-        // As the layer's kernels fetch here.
-        let fetch = layer.options().fetch(device);
-        let features = layer.features;
-        let columns = columns_of(layer.batch);
+        // In the cheapest of the ways in which the layer's kernels fetch here.
+        let (features, columns) = (layer.features, columns_of(layer.batch));
+        let textures = fits_texture(device, features, columns);
+        let fetch = if textures { Fetch::Textures } else { layer.options().fetch(device) };
         let mut x = device.upload("x", &vec![1.0_f32; features * columns])?;
-        if fetch == Fetch::Textures {
+        if textures {
             let copy = device.allocate_texture("x in a texture", [features, columns])?;
             let mut recording = Recording::new();
             recording.launch(feature_texture::launch(features, layer.batch, &x.whole(), &copy.whole()));

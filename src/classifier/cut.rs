@@ -22,7 +22,7 @@ const WANTED_LANES: usize = 1 << 17;
 
 /// Bytes of logit gradients in a chunk on software Vulkan. They are fetched back at random, which takes a quarter of the
 /// time from the processor's second cache (docs/rejected.md). There are lanes enough in one window.
-const SOFTWARE_CHUNK_BYTES: usize = 512 << 10;
+pub(super) const SOFTWARE_CHUNK_BYTES: usize = 512 << 10;
 
 /// Most rows of indices in a window on software Vulkan, whatever the batch: with 128 connections, as many as are rebuilt at once.
 const SOFTWARE_WINDOW_ROWS: usize = 2048;

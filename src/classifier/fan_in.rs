@@ -305,6 +305,8 @@ impl FanIn {
     pub(super) fn step_scratch(&self) -> Option<([Buffer; 2], usize)> {
         match &self.workspace {
             Workspace::OnePass { .. } | Workspace::Groups(_) => None,
+            // A texture is of no use to others.
+            Workspace::Launches(_) if self.fetch == Fetch::Textures => None,
             Workspace::Launches(Launches { cut, dlogits, label_loss, .. }) => {
                 Some(([dlogits.clone(), label_loss.clone()], cut.chunk_rows))
             }

@@ -2,6 +2,7 @@
 //! takes the one on which the loss of the last batch leans most.
 
 use super::block::LabelBlock;
+use super::cut::SOFTWARE_CHUNK_BYTES;
 use super::fan_in::FanIn;
 use super::options::Positives;
 use crate::device::{Buffer, Device, DeviceKind, Recording, Slice};
@@ -16,7 +17,7 @@ use crate::kernels::rewire_regrow::Growth;
 const CHUNK_ROWS: usize = 64;
 
 /// Scratch of growth by gradient: logit gradients and losses of a chunk of labels. A layer whose steps are launched one
-/// after the other lends its own.
+/// after the other lends its own, if they are buffers.
 pub struct GrowthWorkspace {
     dlogits: Buffer,
     label_loss: Buffer,
@@ -34,6 +35,8 @@ impl GrowthWorkspace {
         if let Some(([dlogits, label_loss], rows)) = layer.step_scratch() {
             return Ok(Self { dlogits, label_loss, rows: rows.min(largest) });
         }
+        let software = device.kind() == DeviceKind::SoftwareGpu;
+        let bytes = if software { bytes.min(SOFTWARE_CHUNK_BYTES) } else { bytes };
         let columns = columns_of(layer.options.max_batch);
         let unit = CHUNK_ROWS * layer.options.group;
         let rows = (bytes / (columns * 4) / unit * unit).max(unit).min(largest);

@@ -5,7 +5,7 @@ use crate::kernels::fan_in_dlogits::Loss;
 use crate::kernels::fan_in_step::can_keep;
 use crate::kernels::optimizer::{Rates, Rule};
 use crate::kernels::storage::{Indices, Precision, Storage};
-use crate::kernels::{Fetch, columns_of, fan_in_step_textures};
+use crate::kernels::{Fetch, columns_of, fan_in_step_textures, fits_texture};
 
 /// Logit gradients of a block take at most so many bytes.
 pub const WORKSPACE_BYTES: usize = 64 << 20;
@@ -62,12 +62,10 @@ impl FanInOptions {
     #[must_use]
     pub fn fetch(&self, device: &Device) -> Fetch {
         let fetch = Fetch::of(device);
-        let side = device.texture_side().unwrap_or(0) as usize;
-        let textures = fetch != Fetch::Cheap
+        let textures = fits_texture(device, self.features, columns_of(self.max_batch))
             && self.group == 1
             && self.precision.indices == Indices::Free
             && self.precision.features == Storage::F32
-            && self.features.max(columns_of(self.max_batch) / 4) <= side
             && (can_keep(self.fan_in) || self.max_batch <= fan_in_step_textures::MAX_BATCH);
         if textures { Fetch::Textures } else { fetch }
     }

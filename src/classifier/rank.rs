@@ -11,7 +11,7 @@ use crate::device::{Buffer, Device, Recording, Slice, Ticket};
 use crate::error::{Error, Result};
 use crate::kernels::fan_in_dlogits::Block;
 use crate::kernels::fan_in_top_k::{self, MAX_K, NOTHING, segments};
-use crate::kernels::{Fetch, columns_of, fan_in_logits, feature_texture, logits_top_k, top_k_merge};
+use crate::kernels::{columns_of, fan_in_logits, feature_texture, fits_texture, logits_top_k, top_k_merge};
 
 /// Logits of a dense layer's labels take at most so many bytes at once.
 const LOGITS_BYTES: usize = 64 << 20;
@@ -52,8 +52,7 @@ impl ByTexture {
     /// Where the device has textures that are fetched from more cheaply than buffers, and they are large enough.
     fn allocate(device: &Device, layer: &FanIn, columns: usize) -> Result<Option<Self>> {
         let FanInOptions { features, group, .. } = layer.options;
-        let side = device.texture_side().unwrap_or(0) as usize;
-        if Fetch::of(device) == Fetch::Cheap || features.max(columns / 4) > side {
+        if !fits_texture(device, features, columns) {
             return Ok(None);
         }
         let unit = UNIT * group;

@@ -102,6 +102,13 @@ pub(crate) fn workgroups(lanes: usize) -> u32 {
     u32::try_from(lanes.div_ceil(WORKGROUP as usize)).expect("a launch has fewer than 2^38 invocations")
 }
 
+/// Whether kernels on a device fetch features [D, columns] from a texture more cheaply than from a buffer.
+#[must_use]
+pub fn fits_texture(device: &Device, features: usize, columns: usize) -> bool {
+    let side = device.texture_side().unwrap_or(0) as usize;
+    Fetch::of(device) != Fetch::Cheap && features.max(columns / 4) <= side
+}
+
 /// The largest divisor of `count` that is at most `most`: how many of so many quads a lane takes.
 fn divisor_of(count: u32, most: u32) -> u32 {
     (1..=most.min(count)).rev().find(|divisor| count.is_multiple_of(*divisor)).unwrap_or(1)
