@@ -22,10 +22,10 @@ const WANTED_LANES: usize = 1 << 17;
 
 /// Bytes of logit gradients in a chunk on software Vulkan. They are fetched back at random, which takes a quarter of the
 /// time from the processor's second cache (docs/rejected.md). There are lanes enough in one window.
-pub(super) const SOFTWARE_CHUNK_BYTES: usize = 512 << 10;
+pub(super) const SOFTWARE_CHUNK_BYTES: usize = 1 << 20;
 
-/// Most rows of indices in a window on software Vulkan, whatever the batch: with 128 connections, as many as are rebuilt at once.
-const SOFTWARE_WINDOW_ROWS: usize = 2048;
+/// Most rows of indices in a window on software Vulkan: their logit gradients may lie in a texture, and this side every device has.
+const SOFTWARE_WINDOW_ROWS: usize = 4096;
 
 /// Bytes of what the groups of a chunk send back, on software Vulkan: it is fetched once, in the order of the features.
 const SOFTWARE_SENT_BYTES: usize = 2 << 20;
@@ -33,8 +33,8 @@ const SOFTWARE_SENT_BYTES: usize = 2 << 20;
 /// Most bytes of lists of connections that are kept on software Vulkan unless the config says otherwise.
 const SOFTWARE_KEPT_BYTES: usize = 64 << 20;
 
-/// Bytes of lists of connections that are rebuilt at once on software Vulkan: few stay in the processor's cache until they are
-/// walked, and have parts enough for its threads.
+/// Bytes of a window's lists of connections on software Vulkan, and of those that are rebuilt at once: few stay in the processor's
+/// cache until they are walked, and have parts enough for its threads.
 const SOFTWARE_REBUILT_BYTES: usize = 1 << 20;
 
 /// Iterations of an invocation that are surely computed on software Vulkan, whose loops end after 65,535 and say nothing.
@@ -104,7 +104,9 @@ impl Cut {
         // Slices of offsets begin where slices may, too.
         let offset_words = (options.features + 1).next_multiple_of(UNIT);
         if kind == DeviceKind::SoftwareGpu {
+            let listed = units(SOFTWARE_REBUILT_BYTES / (options.fan_in * 4) * options.group);
             let rows = units(SOFTWARE_CHUNK_BYTES / (columns * 4))
+                .min(listed)
                 .min(SOFTWARE_WINDOW_ROWS * options.group)
                 .min(sending(SOFTWARE_SENT_BYTES));
             return Self::kept(rows, Windows { rows, offset_words });
@@ -175,7 +177,7 @@ mod tests {
         // Ten windows of 12,288 lanes.
         assert_eq!((gpu.windows.of(262_144), gpu.windows.rows), (10, 26_240));
         let software = of(DeviceKind::SoftwareGpu);
-        assert_eq!((software.chunk_rows, software.windows.rows), (2048, 2048));
+        assert_eq!((software.chunk_rows, software.windows.rows), (4096, 4096));
     }
 
     #[test]
