@@ -275,8 +275,9 @@ fn step(device: &Device, layer: &Layer, options: &StepOptions, form: Form) -> Af
         run(device, [fan_in_group_update::launch(block, options, [&x, &indices, &dlogits], [&w, &m, &v])]);
         return after;
     }
-    let texture = device.allocate_texture("logit gradients", [rows, layer.columns()]).unwrap();
-    let gradients = if in_textures { texture.whole() } else { dlogits };
+    let texture =
+        in_textures.then(|| device.allocate_texture("logit gradients", [rows, layer.columns()]).unwrap());
+    let gradients = texture.as_ref().map_or(dlogits, Buffer::whole);
     run(
         device,
         [fan_in_step::launch(
@@ -287,8 +288,8 @@ fn step(device: &Device, layer: &Layer, options: &StepOptions, form: Form) -> Af
             [&gradients, &before, &label_loss],
         )],
     );
-    if in_textures {
-        let gradients = device.read_vec::<f32>(&texture, rows * layer.columns()).unwrap();
+    if let Some(texture) = &texture {
+        let gradients = device.read_vec::<f32>(texture, rows * layer.columns()).unwrap();
         device.write(&after.dlogits, 0, bytemuck::cast_slice(&gradients)).unwrap();
     }
     after
