@@ -22,7 +22,7 @@ struct Params {
 }
 var<immediate> params: Params;
 
-@group(0) @binding(0) var x: texture_storage_2d<rgba32float, read>;      // [D, columns]
+@group(0) @binding(0) var x: texture_storage_2d<rgba32float, read>;       // [D, columns]
 @group(0) @binding(1) var<storage, read> weights: array<u32>;             // [rows, weight_words]
 @group(0) @binding(2) var<storage, read> indices: array<u32>;             // [rows / group, index_words]
 @group(0) @binding(3) var<storage, read> bias: array<f32>;                // [rows]
