@@ -358,6 +358,13 @@ impl RowScratch {
         [weights, first, second]: [&mut [u32]; 3],
         gradients: &[f32],
     ) {
+        // Nothing to round, and so nothing to prepare for it in every row.
+        if storage == Storage::F32 && (moments == Storage::F32 || rule.states() == 0) {
+            let [weights, first, second] =
+                [weights, first, second].map(bytemuck::cast_slice_mut::<u32, f32>);
+            step_slices(rule, rates, weights, gradients, first, second);
+            return;
+        }
         let [values, first_values, second_values] = &mut self.values;
         let weights = OpenRow::new(storage, weights, values);
         let first = OpenRow::new(moments, first, first_values);
