@@ -2,19 +2,19 @@
 
 mod support;
 
-use regrow::device::{Buffer, Device};
+use regrow::device::{Buffer, Device, Slice};
 use regrow::kernels::fan_in_dlogits::{Block, Loss};
-use regrow::kernels::fan_in_feature_gradient::Windows;
 use regrow::kernels::fan_in_top_k::{LOWEST, NOTHING, segments};
 use regrow::kernels::inverted_index::Sort;
+use regrow::kernels::lists::{Lists, Windows};
 use regrow::kernels::storage::Precision;
 use regrow::kernels::{
     Fetch, columns_of, fan_in_dlogits, fan_in_feature_gradient, fan_in_group_gradient, fan_in_logits,
-    fan_in_top_k, loss_sum, top_k_merge,
+    fan_in_top_k, inverted_index_pack, loss_sum, top_k_merge,
 };
 use support::device::{
-    Numbers, Outputs, ULP, assert_close, compare, engines, fetches, garbage, group_kernels, inverted, run,
-    sum_tolerance, texture_of, textures, upload, writable,
+    Numbers, Outputs, ULP, assert_close, compare, engines, fetches, garbage, group_kernels, inverted,
+    narrow_lists, run, sum_tolerance, texture_of, textures, upload, writable,
 };
 use support::layer::{Layer, loss_of, shapes};
 
@@ -126,21 +126,20 @@ fn a_nan_reaches_the_loss() {
     }
 }
 
-/// The gradients of the features that the windows of a layer send back, [windows, D, columns], from indices built for
-/// each; the first window's are added to `before`.
+/// The gradients of the features that the windows of a layer send back, [windows, D, columns], from the indices of `windows`;
+/// the first window's are added to `before`.
 fn feature_gradient(
     device: &Device,
     layer: &Layer,
-    window_rows: usize,
+    windows: Windows,
     (fetch, by_group): (Fetch, bool),
     (dlogits, before): (&[f32], &[f32]),
 ) -> Buffer {
     let (block, features) = (layer.block, layer.features);
-    let windows = Windows { rows: window_rows, offset_words: features + 2 };
-    let count = windows.of(block.rows);
-    let sort = Sort { block, features, windows, fetch };
-    let index = inverted(device, sort, &upload(device, &layer.indices));
-    let [offsets, connections] = index.each_ref().map(Buffer::whole);
+    let (count, lists) = (windows.of(block.rows), windows.lists);
+    let index = inverted(device, Sort { block, features, lists, fetch }, &upload(device, &layer.indices));
+    let [offsets, wide] = index.each_ref().map(Buffer::whole);
+    let connections = if lists.narrow { packed(device, layer, lists, &wide).whole() } else { wide };
     let in_texture = (fetch == Fetch::Textures).then(|| texture_of(device, dlogits, layer.columns()).whole());
     let [dlogits, weights] = [dlogits, &layer.weights].map(|values| upload(device, values));
     let dlogits = in_texture.unwrap_or(dlogits);
@@ -157,6 +156,26 @@ fn feature_gradient(
     let bindings = [&dlogits, &weights, &offsets, &connections, &sums.whole()];
     run(device, [fan_in_feature_gradient::launch(block, features, windows, fetch, bindings)]);
     sums
+}
+
+/// Windows of about `rows` labels of up to three indices each, in lists of 16 bits.
+fn narrow_windows(rows: usize, layer: &Layer) -> Windows {
+    let group = layer.block.group;
+    let (index_rows, parts) = (rows / group, (rows / group).min(3));
+    let listed = index_rows.div_ceil(parts) * group;
+    Windows {
+        rows: parts * listed,
+        lists: Lists { rows: listed, offset_words: layer.features + 2, narrow: true },
+    }
+}
+
+/// Lists in 16 bits.
+fn packed(device: &Device, layer: &Layer, lists: Lists, wide: &Slice) -> Buffer {
+    let Block { fan_in, .. } = layer.block;
+    let count = layer.block.index_rows() * fan_in;
+    let narrow = garbage(device, lists.words(count));
+    run(device, [inverted_index_pack::launch(lists, fan_in, count, wide, &narrow.whole())]);
+    narrow
 }
 
 #[test]
@@ -183,17 +202,20 @@ fn feature_gradient_gathers_every_connection() {
         if textures() && group == 1 {
             cuts.extend([rows, a_third].map(|rows| (rows, Fetch::Textures)));
         }
+        let cuts = cuts.into_iter().flat_map(|(rows, fetch)| {
+            let wide = Windows::with_an_index_each(rows, layer.features + 2);
+            let all = [Some(wide), narrow_lists().then(|| narrow_windows(rows, &layer))];
+            all.into_iter().flatten().map(move |windows| (windows, fetch))
+        });
         let by_group = if group > 1 && group_kernels() { vec![false, true] } else { vec![false] };
         let forms = cuts.into_iter().flat_map(|cut| by_group.iter().map(move |by_group| (cut, *by_group)));
-        for ((window_rows, fetch), by_group) in forms {
-            let count = rows.div_ceil(window_rows);
-            let case = format!(
-                "feature gradient of {:?}, {count} windows, {fetch:?}, by group {by_group}",
-                layer.block
-            );
+        for ((windows, fetch), by_group) in forms {
+            let count = windows.of(rows);
+            let case =
+                format!("feature gradient of {:?}, {windows:?}, {fetch:?}, by group {by_group}", layer.block);
             let got = compare(&case, |device| {
                 let form = (fetch, by_group);
-                let sums = feature_gradient(device, &layer, window_rows, form, (&dlogits, &before));
+                let sums = feature_gradient(device, &layer, windows, form, (&dlogits, &before));
                 Outputs::of(device).close("sums", &sums, count * area, terms)
             });
             // The windows together, and where there is one, what was there before.

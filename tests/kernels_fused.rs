@@ -4,9 +4,9 @@ mod support;
 
 use regrow::device::{Buffer, Device, DeviceOptions, Recording};
 use regrow::kernels::fan_in_dlogits::{Block, Loss};
-use regrow::kernels::fan_in_feature_gradient::Windows;
 use regrow::kernels::fan_in_step::StepOptions;
 use regrow::kernels::inverted_index::Sort;
+use regrow::kernels::lists::Windows;
 use regrow::kernels::optimizer::Rule;
 use regrow::kernels::storage::{Precision, Rounding};
 use regrow::kernels::{Fetch, fan_in_feature_gradient, fan_in_step, fan_in_sweep, loss_sum};
@@ -25,8 +25,9 @@ fn step<'a>(device: &'a Device, layer: &Layer, loss: Loss, rule: Rule, train_bia
     let area = features * columns;
     let (x, indices, positives) =
         (upload(device, &layer.x), upload(device, &layer.indices), upload(device, &layer.positives));
-    let windows = Windows { rows, offset_words: features + 1 };
-    let index = inverted(device, Sort { block, features, windows, fetch: Fetch::Cheap }, &indices);
+    let windows = Windows::with_an_index_each(rows, features + 1);
+    let sort = Sort { block, features, lists: windows.lists, fetch: Fetch::Cheap };
+    let index = inverted(device, sort, &indices);
     let [offsets, connections] = index.each_ref().map(Buffer::whole);
 
     let state = |i: usize| -> Buffer {
@@ -54,7 +55,6 @@ fn step<'a>(device: &'a Device, layer: &Layer, loss: Loss, rule: Rule, train_bia
         train_bias,
         fetch: Fetch::Cheap,
     };
-    let windows = Windows { rows, offset_words: features + 1 };
     let back = [&dlogits, &old_weights, &offsets, &connections, &dx_slice];
     let members = vec![
         fan_in_step::launch(

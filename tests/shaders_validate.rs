@@ -9,9 +9,9 @@ use regrow::kernels::activation::Activation;
 use regrow::kernels::attention::Attention;
 use regrow::kernels::dropout::Dropout;
 use regrow::kernels::fan_in_dlogits::{Block, Loss};
-use regrow::kernels::fan_in_feature_gradient::Windows;
 use regrow::kernels::fan_in_step::StepOptions;
 use regrow::kernels::inverted_index::Sort;
+use regrow::kernels::lists::{Lists, Windows};
 use regrow::kernels::matmul::Layout;
 use regrow::kernels::optimizer::{Rates, Rule};
 use regrow::kernels::pool::{Place, PoolKind};
@@ -304,7 +304,7 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
         train_bias: true,
         fetch: Fetch::Dear,
     };
-    let windows = Windows { rows: 1, offset_words: 5 };
+    let windows = Windows::with_an_index_each(1, 5);
     let eights = Block { fan_in: 8, ..block };
     let pairs = StepOptions { fetch: Fetch::DearPairs, ..step };
     let textures = StepOptions { fetch: Fetch::Textures, ..step };
@@ -383,8 +383,9 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
     }
     launches.push(rewire_regrow::launch_in_place(block, growth, [s; 7]));
     launches.extend(rewire_gradient::launches(block, growth, 1, 1, [s; 4]));
-    let sort = Sort { block, features: 4, windows, fetch: Fetch::Cheap };
+    let sort = Sort { block, features: 4, lists: windows.lists, fetch: Fetch::Cheap };
     launches.extend(sort.launches([s; 4]));
+    launches.push(inverted_index_pack::launch(Lists { narrow: true, ..windows.lists }, 2, 1, s, s));
     let indices = Indices::Stratified { features: 4 };
     let stratified = Block { precision: Precision { indices, ..block.precision }, ..block };
     let [gradient, _] = fan_in_strata_gradient::launches(stratified, 4, 1, [s; 5]);

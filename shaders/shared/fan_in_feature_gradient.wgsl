@@ -1,11 +1,12 @@
 // Gradient of the loss with respect to the features, from a run of labels, without atomics: each feature walks the list
-// of its connections (the inverted index of a window of labels, rebuilt at rewiring) in a fixed order.
+// of its connections (inverted indices of runs of labels, rebuilt at rewiring) in a fixed order.
 //
 //   sums[window,d,b] = sum over (row, f) of the window with indices[row, f] = d, over the labels l of the row:
 //                      dlogits[l,b] * weights[l,f]
 //
 // An invocation owns RUN * 4 samples of one feature in one window. Windows are what gives a GPU lanes enough and keeps
-// the logit gradients that a list names near each other. Who imports this has `dlogits`, [rows, columns], and `sent`,
+// the logit gradients that a list names near each other. A window has one index, or several, so that a connection takes 16
+// bits. Who imports this has `dlogits`, [rows, columns], and `sent`,
 // which fetches four samples of it.
 //!import linear
 //!import narrow
@@ -20,6 +21,8 @@ const ACCUMULATE: u32 = 0u;
 // 1: labels share rows of indices; 2: and what a group sends back through a connection has been added up already, so that
 // `dlogits` holds that, [rows / group, F, columns], and `weights` nothing
 const GROUPED: u32 = 0u;
+// 1: connections in 16 bits
+const NARROW: u32 = 0u;
 
 struct Params {
     features: u32,
@@ -30,13 +33,15 @@ struct Params {
     columns: u32,      // batch rounded up to 16
     windows: u32,
     window_rows: u32,  // labels of a window, of the last perhaps fewer
-    offset_words: u32, // words in a window's row of offsets
+    list_rows: u32,    // labels of an index, of the last perhaps fewer
+    offset_words: u32, // words in an index's row of offsets
+    slot_bits: u32,    // bits of a slot in a connection, below its row
 }
 var<immediate> params: Params;
 
 @group(0) @binding(1) var<storage, read> weights: array<u32>;          // [rows, weight_words]
-@group(0) @binding(2) var<storage, read> offsets: array<u32>;          // [windows, offset_words]: D + 1 of each
-@group(0) @binding(3) var<storage, read> connections: array<u32>;      // [rows / group * F], row << 16 | f within the window
+@group(0) @binding(2) var<storage, read> offsets: array<u32>;          // [indices, offset_words]: D + 1 of each
+@group(0) @binding(3) var<storage, read> connections: array<u32>;      // [rows / group * F], row << slot_bits | f within the index
 @group(0) @binding(4) var<storage, read_write> sums: array<vec4<f32>>; // [windows, D, columns]
 
 // Adds what one connection of a label sends back.
@@ -44,6 +49,40 @@ fn add(sum: ptr<function, array<vec4<f32>, RUN>>, row: u32, slot: u32, quad: u32
     let weight = stored(WEIGHTS, weights[row * params.weight_words + slot / per_word(WEIGHTS)], slot);
     for (var q = 0u; q < RUN; q++) {
         (*sum)[q] += weight * sent(row, quad + q);
+    }
+}
+
+// Adds what one connection of an index sends back, whose first label is `first_row` and first connection `first_connection`.
+fn add_connection(
+    sum: ptr<function, array<vec4<f32>, RUN>>,
+    first_row: u32,
+    first_connection: u32,
+    i: u32,
+    quad: u32,
+) {
+    var connection: u32;
+    if NARROW == 1u {
+        connection = (connections[i / 2u] >> (i % 2u * 16u)) & 0xffffu;
+    } else {
+        connection = connections[i];
+    }
+    let slot = connection & ((1u << params.slot_bits) - 1u);
+    let index_row = connection >> params.slot_bits;
+    if GROUPED == 2u {
+        let row = first_connection + index_row * params.fan_in + slot;
+        for (var q = 0u; q < RUN; q++) {
+            (*sum)[q] += sent(row, quad + q);
+        }
+        return;
+    }
+    let begin = first_row + index_row * params.group;
+    if GROUPED == 0u {
+        add(sum, begin, slot, quad);
+        return;
+    }
+    let end = min(begin + params.group, params.rows);
+    for (var row = begin; row < end; row++) {
+        add(sum, row, slot, quad);
     }
 }
 
@@ -62,34 +101,19 @@ fn main(
     let window = lane / (params.features * runs);
     let feature = (lane / runs) % params.features;
     let quad = (lane % runs) * RUN;
-    let first_row = window * params.window_rows;
-    let first_connection = (first_row / params.group) * params.fan_in;
     let out = (window * params.features + feature) * quads + quad;
     var sum: array<vec4<f32>, RUN>;
     for (var q = 0u; q < RUN; q++) {
         sum[q] = vec4<f32>(0.0);
         if ACCUMULATE == 1u { sum[q] = sums[out + q]; }
     }
-    let list = window * params.offset_words + feature;
-    let end = first_connection + offsets[list + 1u];
-    for (var i = first_connection + offsets[list]; i < end; i++) {
-        let connection = connections[i];
-        let slot = connection & 0xffffu;
-        if GROUPED == 2u {
-            let row = first_connection + (connection >> 16u) * params.fan_in + slot;
-            for (var q = 0u; q < RUN; q++) {
-                sum[q] += sent(row, quad + q);
-            }
-            continue;
-        }
-        let begin = first_row + (connection >> 16u) * params.group;
-        if GROUPED == 0u {
-            add(&sum, begin, slot, quad);
-            continue;
-        }
-        let end = min(begin + params.group, params.rows);
-        for (var row = begin; row < end; row++) {
-            add(&sum, row, slot, quad);
+    let last = min((window + 1u) * params.window_rows, params.rows);
+    for (var first_row = window * params.window_rows; first_row < last; first_row += params.list_rows) {
+        let list = (first_row / params.list_rows) * params.offset_words + feature;
+        let first_connection = (first_row / params.group) * params.fan_in;
+        let end = first_connection + offsets[list + 1u];
+        for (var i = first_connection + offsets[list]; i < end; i++) {
+            add_connection(&sum, first_row, first_connection, i, quad);
         }
     }
     for (var q = 0u; q < RUN; q++) {

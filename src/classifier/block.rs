@@ -3,7 +3,7 @@
 use crate::device::{Buffer, Device};
 use crate::error::Result;
 use crate::kernels::fan_in_dlogits::Block;
-use crate::kernels::fan_in_feature_gradient::Windows;
+use crate::kernels::lists::Windows;
 use crate::kernels::optimizer::Rule;
 use crate::kernels::rewire_mask::mask_words;
 
@@ -31,13 +31,13 @@ pub struct LabelBlock {
     pub inverted: Option<Inverted>,
 }
 
-/// Feature → connections, in windows of labels.
+/// Feature → connections, in runs of labels.
 pub struct Inverted {
     /// How the block is cut.
     pub windows: Windows,
-    /// [windows, offset words] u32, of which D + 1 are used.
+    /// [indices, offset words] u32, of which D + 1 are used.
     pub offsets: Buffer,
-    /// [rows / group · F] u32.
+    /// [rows / group · F] in 16 or 32 bits.
     pub connections: Buffer,
 }
 
@@ -47,8 +47,9 @@ impl Inverted {
     /// # Errors
     /// [`crate::Error::Device`] when it does not fit.
     pub fn allocate(device: &Device, name: &str, shape: Block, windows: Windows) -> Result<Self> {
-        let offsets = windows.of(shape.rows) * windows.offset_words;
-        let connections = shape.index_rows() * shape.fan_in;
+        let lists = windows.lists;
+        let offsets = lists.of(shape.rows) * lists.offset_words;
+        let connections = lists.words(shape.index_rows() * shape.fan_in);
         Ok(Self {
             windows,
             offsets: device.allocate(&format!("{name} offsets"), (offsets * 4) as u64)?,

@@ -50,11 +50,13 @@ impl<'a> Chunk<'a> {
 
     /// The chunk's rows of offsets and its lists of connections in an index whose first label is label `begin` of the block.
     pub(super) fn lists(&self, index: &Inverted, begin: usize) -> [Slice; 2] {
-        let (windows, first) = (index.windows, self.first - begin);
-        let count = windows.of(self.shape.rows);
+        let (lists, first) = (index.windows.lists, self.first - begin);
+        // Runs of labels that begin where lists do begin with whole words.
+        let words = |index_rows: usize| lists.words(index_rows * self.shape.fan_in);
+        let group = self.shape.group;
         [
-            rows_of(&index.offsets, first / windows.rows, count, windows.offset_words),
-            rows_of(&index.connections, first / self.shape.group, self.shape.index_rows(), self.shape.fan_in),
+            rows_of(&index.offsets, first / lists.rows, lists.of(self.shape.rows), lists.offset_words),
+            rows_of(&index.connections, words(first / group), words(self.shape.index_rows()), 1),
         ]
     }
 }

@@ -127,7 +127,7 @@ impl FanIn {
             row_words = row_words.max(precision.moment_words(fan_in));
         }
         if !device.runs_fused() && free {
-            // The inverted index has a word for a connection; rebuilt it leaves the blocks, and with them the sums, as they are.
+            // An inverted index has at most a word for a connection; rebuilt or narrow it leaves the blocks as they are.
             row_words = row_words.max(fan_in);
         }
         let mut rows = device.max_buffer_bytes() as usize / (row_words * 4);
@@ -145,8 +145,10 @@ impl FanIn {
         let largest = rows.min(labels);
         let fetch = options.fetch(device);
         let pass = GroupPass::allocate(device, &options, largest)?;
-        let cut = (!device.runs_fused() && pass.is_none())
-            .then(|| Cut::choose(device.kind(), &options, largest, sums_by_group(device, &options)));
+        let cut = (!device.runs_fused() && pass.is_none()).then(|| {
+            let (by_group, narrow) = (sums_by_group(device, &options), options.has_narrow_lists(device));
+            Cut::choose(device.kind(), &options, largest, by_group, narrow)
+        });
         let blocks = (0..labels)
             .step_by(rows)
             .map(|first_label| {

@@ -9,8 +9,9 @@ use super::strata::StrataGradient;
 use crate::device::{Buffer, Device, DeviceKind, Launch, Recording, Slice};
 use crate::error::Result;
 use crate::kernels::fan_in_dlogits::Block;
-use crate::kernels::fan_in_feature_gradient::{self, Windows};
+use crate::kernels::fan_in_feature_gradient;
 use crate::kernels::fan_in_step::{self, StepOptions};
+use crate::kernels::lists::Windows;
 use crate::kernels::storage::Indices;
 use crate::kernels::{
     Fetch, bias_update, column_sum, columns_of, fan_in_group_gradient, fan_in_group_logits,

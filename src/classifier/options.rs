@@ -3,12 +3,20 @@
 use crate::device::{Device, Slice};
 use crate::kernels::fan_in_dlogits::Loss;
 use crate::kernels::fan_in_step::can_keep;
+use crate::kernels::lists::Lists;
 use crate::kernels::optimizer::{Rates, Rule};
 use crate::kernels::storage::{Indices, Precision, Storage};
 use crate::kernels::{Fetch, columns_of, fan_in_step_textures, fits_texture};
 
 /// Logit gradients of a block take at most so many bytes.
 pub const WORKSPACE_BYTES: usize = 64 << 20;
+
+/// Rows of indices of an index of narrow lists are a multiple of this: whatever the fan-in, its lists begin where slices may.
+pub(super) const NARROW_UNIT: usize = 128;
+
+/// Fewest connections of a feature in an index of narrow lists: a word for each feature, where its list begins, is then half a byte
+/// a connection at most.
+const CONNECTIONS_OF_A_FEATURE: usize = 8;
 
 /// What a layer is made of.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +50,7 @@ pub struct FanInOptions {
     pub inverted_index: InvertedIndex,
 }
 
-/// What becomes of the lists that say, for each feature, which connections look at it: 4 bytes a connection. GPUs walk them
+/// What becomes of the lists that say, for each feature, which connections look at it: 2 bytes a connection, or 4. GPUs walk them
 /// where rows are free. Rebuilt lists are the same; on real GPUs sums over them may be added in another order, since a block may have
 /// several chunks then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -68,6 +76,16 @@ impl FanInOptions {
             && self.precision.features == Storage::F32
             && (can_keep(self.fan_in) || self.max_batch <= fan_in_step_textures::MAX_BATCH);
         if textures { Fetch::Textures } else { fetch }
+    }
+
+    /// Whether lists of connections that are kept take 16 bits a connection: where each feature has so many connections in an
+    /// index that where its lists begin is little beside them.
+    pub(super) fn has_narrow_lists(&self, device: &Device) -> bool {
+        let rows = Lists::narrow_index_rows(self.fan_in);
+        device.has_narrow_lists()
+            && self.precision.indices == Indices::Free
+            && rows.is_multiple_of(NARROW_UNIT)
+            && rows * self.fan_in >= CONNECTIONS_OF_A_FEATURE * self.features
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct Abilities {
     pub(crate) subgroup: Option<u32>,
     /// Kernels can fetch 64 bits at once.
     pub(crate) integers_of_64_bits: bool,
+    /// There are kernels for lists of connections in 16 bits.
+    pub(crate) narrow_lists: bool,
     /// Texels to a side that textures may have, where kernels fetch from those.
     pub(crate) texture_side: Option<u32>,
     /// Every access of a shader is guarded.
@@ -42,6 +44,7 @@ impl Abilities {
             tiled_products: true,
             subgroup: Some(8),
             integers_of_64_bits: true,
+            narrow_lists: true,
             texture_side: Some(16 << 10),
             checked: false,
             cooperative: None,
@@ -58,6 +61,7 @@ impl Abilities {
             tiled_products: false,
             subgroup: None,
             integers_of_64_bits: false,
+            narrow_lists: false,
             texture_side: None,
             checked: false,
             cooperative: None,

@@ -194,6 +194,12 @@ impl Device {
         self.abilities.integers_of_64_bits
     }
 
+    /// Whether there are kernels for lists of connections in 16 bits: everywhere but on CUDA, where warps share a list and want it long.
+    #[must_use]
+    pub fn has_narrow_lists(&self) -> bool {
+        self.abilities.narrow_lists
+    }
+
     /// Texels to a side that textures may have ([`Device::allocate_texture`]), where kernels fetch from those: on software
     /// Vulkan, whose driver gathers from them without going from lane to lane, and the CPU's twins, which do not care.
     #[must_use]

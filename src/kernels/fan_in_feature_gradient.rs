@@ -4,6 +4,7 @@
 use rayon::prelude::*;
 
 use super::fan_in_dlogits::Block;
+use super::lists::Windows;
 use super::storage::Storage;
 use super::vector::vectorised;
 use super::{Fetch, WORKGROUP, columns_of, divisor_of};
@@ -20,7 +21,9 @@ struct Params {
     columns: u32,
     windows: u32,
     window_rows: u32,
+    list_rows: u32,
     offset_words: u32,
+    slot_bits: u32,
 }
 
 /// Logit gradients, weights, offsets, connections; the sums.
@@ -52,8 +55,10 @@ pub static TEXTURES: Kernel = Kernel {
     bindings: &[Access::ReadTexture, Access::Read, Access::Read, Access::Read, Access::Write],
     twin,
     variants: || {
-        let runs = [(4, true), (MOST_QUADS, true), (4, false)];
-        let of = |weights| runs.map(|(run, add)| constants(weights, Sent::ByLabel, run, add, FEW_LANES));
+        let forms = [(true, 4, true), (true, MOST_QUADS, true), (false, 4, true), (true, 4, false)];
+        let of = |weights| {
+            forms.map(|(narrow, run, add)| constants(weights, narrow, Sent::ByLabel, run, add, FEW_LANES))
+        };
         Storage::ALL.into_iter().flat_map(of).collect()
     },
 };
@@ -64,10 +69,12 @@ const MOST_QUADS: u32 = 32;
 /// Invocations in a workgroup where a lane takes many samples, and there are few lanes.
 const FEW_LANES: u32 = 16;
 
-/// Every storage and form of what is sent, with these runs, added or not.
+/// Every storage and form of what is sent, with these runs, added or not; the first run with wide lists, too.
 fn variants(runs: &[(u32, bool)]) -> Vec<Constants> {
-    let of =
-        |(weights, sent)| runs.iter().map(move |(run, add)| constants(weights, sent, *run, *add, WORKGROUP));
+    let of = |(weights, sent)| {
+        let of = move |narrow, (run, add)| constants(weights, narrow, sent, run, add, WORKGROUP);
+        runs.iter().map(move |run| of(true, *run)).chain([of(false, runs[0])])
+    };
     let stored = Storage::ALL.into_iter().flat_map(|w| [(w, Sent::ByLabel), (w, Sent::ByGroup)]);
     stored.chain([(Storage::F32, Sent::SummedByGroup)]).flat_map(of).collect()
 }
@@ -84,36 +91,27 @@ enum Sent {
     SummedByGroup = 2,
 }
 
-fn constants(weights: Storage, sent: Sent, run: u32, accumulate: bool, lanes: u32) -> Constants {
+fn constants(
+    weights: Storage,
+    narrow: bool,
+    sent: Sent,
+    run: u32,
+    accumulate: bool,
+    lanes: u32,
+) -> Constants {
     vec![
         ("ACCUMULATE", u32::from(accumulate)),
         ("GROUPED", sent as u32),
+        ("NARROW", u32::from(narrow)),
         ("RUN", run),
         ("WEIGHTS", weights as u32),
         ("WORKGROUP", lanes),
     ]
 }
 
-/// How a run of labels is cut into windows, each with an inverted index of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Windows {
-    /// Labels of a window, a multiple of the group; the last window may have fewer.
-    pub rows: usize,
-    /// Words from a window's offsets to the next one's, at least D + 1.
-    pub offset_words: usize,
-}
-
-impl Windows {
-    /// Windows of a run of `rows` labels.
-    #[must_use]
-    pub fn of(&self, rows: usize) -> usize {
-        rows.div_ceil(self.rows)
-    }
-}
-
 /// What `dlogits` [rows, columns] send back through `weights` [rows, weight words] to the features. With one window it is
 /// added to `sums` [D, columns]; with several it goes to `sums` [windows, D, columns], a sum for each. `offsets`
-/// [windows, offset words] and `connections` [rows / group · F] are the windows' inverted indices. Where a `fetch` is dear each
+/// [indices, offset words] and `connections` [rows / group · F], in 16 or 32 bits, are the inverted indices of the windows. Where a `fetch` is dear each
 /// lane takes sixteen samples, or all of them from a texture, [rows, columns], where labels have connections of their own.
 pub fn launch(
     block: Block,
@@ -156,7 +154,9 @@ fn launch_of(
         columns: columns as u32,
         windows: count as u32,
         window_rows: windows.rows as u32,
-        offset_words: windows.offset_words as u32,
+        list_rows: windows.lists.rows as u32,
+        offset_words: windows.lists.offset_words as u32,
+        slot_bits: windows.lists.slot_bits(block.fan_in),
     };
     let one = count == 1;
     let quads = columns as u32 / 4;
@@ -168,7 +168,7 @@ fn launch_of(
     };
     Launch {
         kernel,
-        constants: constants(weights, sent, run, one, lanes),
+        constants: constants(weights, windows.lists.narrow, sent, run, one, lanes),
         bindings: bindings.map(Clone::clone).to_vec(),
         params: words_of(&params),
         workgroups: (count as u32 * features as u32 * (quads / run)).div_ceil(lanes),
@@ -181,37 +181,46 @@ fn twin(call: &mut TwinCall<'_>) {
     let (dlogits, weights) = (call.read::<f32>(0), call.read::<u32>(1));
     let storage = Storage::from_constant(call.constant("WEIGHTS"));
     let accumulate = call.constant("ACCUMULATE") == 1;
+    let narrow = call.constant("NARROW") == 1;
     let summed = call.constant("GROUPED") == Sent::SummedByGroup as u32;
     let words = p.weight_words as usize;
     let (offsets, connections) = (call.read::<u32>(2), call.read::<u32>(3));
+    let connection_at = |i: usize| {
+        let halves: &[u16] = bytemuck::cast_slice(connections);
+        if narrow { u32::from(halves[i]) } else { connections[i] }
+    };
     let sums = call.write::<f32>(4);
     let (columns, features, group) = (p.columns as usize, p.features as usize, p.group as usize);
     let rows = sums.par_chunks_mut(columns).take(p.windows as usize * features).enumerate();
     rows.for_each(|(lane, sum)| {
         let (window, feature) = (lane / features, lane % features);
-        let first_row = window * p.window_rows as usize;
-        let offsets = &offsets[window * p.offset_words as usize + feature..];
-        let list = &connections[first_row / group * p.fan_in as usize..];
-        let list = &list[offsets[0] as usize..offsets[1] as usize];
+        let begin = window * p.window_rows as usize;
+        let end = (begin + p.window_rows as usize).min(p.rows as usize);
         vectorised(
             #[inline(always)]
             || {
                 if !accumulate {
                     sum.fill(0.0);
                 }
-                for connection in list {
-                    let (index_row, slot) = (*connection as usize >> 16, *connection as usize & 0xffff);
-                    let begin = first_row + index_row * group;
-                    if summed {
-                        let at = begin / group * p.fan_in as usize + slot;
-                        let sent = &dlogits[at * columns..][..columns];
-                        sum.iter_mut().zip(sent).for_each(|(sum, sent)| *sum += sent);
-                        continue;
-                    }
-                    for row in begin..(begin + group).min(p.rows as usize) {
-                        let w = storage.get(&weights[row * words..], slot);
-                        let g = &dlogits[row * columns..][..columns];
-                        sum.iter_mut().zip(g).for_each(|(sum, g)| *sum += w * g);
+                for first_row in (begin..end).step_by(p.list_rows as usize) {
+                    let list = first_row / p.list_rows as usize;
+                    let offsets = &offsets[list * p.offset_words as usize + feature..];
+                    let first = first_row / group * p.fan_in as usize;
+                    for i in offsets[0] as usize..offsets[1] as usize {
+                        let connection = connection_at(first + i);
+                        let slot = (connection & ((1 << p.slot_bits) - 1)) as usize;
+                        let begin = first_row + (connection >> p.slot_bits) as usize * group;
+                        if summed {
+                            let at = begin / group * p.fan_in as usize + slot;
+                            let sent = &dlogits[at * columns..][..columns];
+                            sum.iter_mut().zip(sent).for_each(|(sum, sent)| *sum += sent);
+                            continue;
+                        }
+                        for row in begin..(begin + group).min(p.rows as usize) {
+                            let w = storage.get(&weights[row * words..], slot);
+                            let g = &dlogits[row * columns..][..columns];
+                            sum.iter_mut().zip(g).for_each(|(sum, g)| *sum += w * g);
+                        }
                     }
                 }
             },

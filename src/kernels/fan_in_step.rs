@@ -360,8 +360,7 @@ impl RowScratch {
     ) {
         // Nothing to round, and so nothing to prepare for it in every row.
         if storage == Storage::F32 && (moments == Storage::F32 || rule.states() == 0) {
-            let [weights, first, second] =
-                [weights, first, second].map(bytemuck::cast_slice_mut::<u32, f32>);
+            let [weights, first, second] = [weights, first, second].map(bytemuck::cast_slice_mut::<u32, f32>);
             step_slices(rule, rates, weights, gradients, first, second);
             return;
         }

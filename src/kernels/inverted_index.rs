@@ -2,7 +2,7 @@
 //! launches: see `shaders/inverted_index_*.wgsl`. Only the GPU's feature gradient reads them.
 
 use super::fan_in_dlogits::Block;
-use super::fan_in_feature_gradient::Windows;
+use super::lists::Lists;
 use super::{Fetch, WORKGROUP, index_words};
 use crate::device::{Access, Kernel, Launch, Recording, Slice, TwinCall, words_of};
 
@@ -93,15 +93,15 @@ const TABLE_UNIT: usize = 64;
 /// Lanes of a workgroup. On software Vulkan one is a thread's, and parts are few.
 const WORKGROUPS: [u32; 2] = [8, WORKGROUP];
 
-/// The windows of a run of labels, to be sorted by feature.
+/// The connections of a run of labels, to be sorted by feature; labels of an index are a window here.
 #[derive(Clone, Copy, Debug)]
 pub struct Sort {
     /// The labels, with indices of 16 bits.
     pub block: Block,
     /// Features, D.
     pub features: usize,
-    /// How they are cut; a window has at most [`MAX_INDEX_ROWS`] rows of indices.
-    pub windows: Windows,
+    /// How the labels are cut; an index has at most [`MAX_INDEX_ROWS`] rows.
+    pub lists: Lists,
     /// Where it is dear, lanes are few.
     pub fetch: Fetch,
 }
@@ -109,7 +109,7 @@ pub struct Sort {
 impl Sort {
     /// Rows of indices in a window.
     fn window_rows(&self) -> usize {
-        self.windows.rows.div_ceil(self.block.group)
+        self.lists.rows.div_ceil(self.block.group)
     }
 
     /// Rows of indices in a part of a window.
@@ -139,7 +139,7 @@ impl Sort {
     /// Words in the table of all windows.
     #[must_use]
     pub fn table_len(&self) -> usize {
-        self.windows.of(self.block.rows) * self.table_words()
+        self.lists.of(self.block.rows) * self.table_words()
     }
 
     /// Records [`Sort::launches`]; `table` may hold anything.
@@ -151,21 +151,22 @@ impl Sort {
         self.launches(bindings).into_iter().for_each(|launch| recording.launch(launch));
     }
 
-    /// Makes `offsets` [windows, offset words], where each feature's list begins and the last one ends, and the lists,
-    /// `connections` [rows / group · F], each (row << 16 | slot) within its window, from `indices` [rows / group, index words].
+    /// Makes `offsets` [windows, offset words], where each feature's list begins and the last one ends, and the lists, wide
+    /// ones whatever they are to be, `connections` [rows / group · F], each (row << 16 | slot) within its window, from `indices`
+    /// [rows / group, index words].
     /// `table` [windows, table words] is scratch that holds zeros.
     ///
     /// # Panics
     /// When rows are stored as offsets, which nothing inverts.
     #[must_use]
     pub fn launches(&self, [indices, table, offsets, connections]: [&Slice; 4]) -> [Launch; 5] {
-        let windows = self.windows.of(self.block.rows);
+        let windows = self.lists.of(self.block.rows);
         let scan = ScanParams {
             features: self.features as u32,
             windows: windows as u32,
             parts: self.parts() as u32,
             table_words: self.table_words() as u32,
-            offset_words: self.windows.offset_words as u32,
+            offset_words: self.lists.offset_words as u32,
         };
         let of_offsets =
             OffsetsParams { features: scan.features, windows: scan.windows, offset_words: scan.offset_words };
@@ -186,7 +187,7 @@ impl Sort {
     fn by_parts(&self, kernel: &'static Kernel, bindings: &[&Slice]) -> Launch {
         let Block { fan_in, .. } = self.block;
         assert_eq!(self.block.index_words(), index_words(fan_in), "indices of 16 bits");
-        let windows = self.windows.of(self.block.rows);
+        let windows = self.lists.of(self.block.rows);
         let params = Params {
             rows: self.block.index_rows() as u32,
             fan_in: fan_in as u32,
@@ -300,8 +301,8 @@ mod tests {
             {
                 let precision = Default::default();
                 let block = Block { rows, first_label: 0, fan_in, group: 1, batch: 1, precision };
-                let windows = Windows { rows, offset_words: features + 1 };
-                let sort = Sort { block, features, windows, fetch };
+                let lists = Lists { rows, offset_words: features + 1, narrow: false };
+                let sort = Sort { block, features, lists, fetch };
                 assert!(sort.table_len() <= MAX_TABLE.max(features.next_multiple_of(TABLE_UNIT)), "{sort:?}");
                 assert!(sort.parts() * sort.part_rows() >= rows, "{sort:?}");
             }

@@ -43,11 +43,13 @@ mod group_tiles;
 mod group_unit;
 pub mod half_features;
 pub mod inverted_index;
+pub mod inverted_index_pack;
 pub mod label_loss;
 mod label_walk;
 pub mod layer_norm;
 pub mod layer_norm_backward;
 pub mod layer_norm_parameters;
+pub mod lists;
 pub mod logits_top_k;
 pub mod loss_sum;
 pub mod matmul;
@@ -182,6 +184,7 @@ pub const ALL: &[&Kernel] = &[
     &inverted_index::SCAN,
     &inverted_index::OFFSETS,
     &inverted_index::SCATTER,
+    &inverted_index_pack::KERNEL,
     &label_loss::KERNEL,
     &layer_norm::KERNEL,
     &layer_norm_backward::KERNEL,

@@ -163,7 +163,8 @@ impl Plan {
         let (largest, bytes) = most.map_or(("", 0), |purpose| (purpose.name, purpose.bytes));
         let kept = self.memory.buffers.iter().find(|buffer| buffer.name == "inverted index");
         let advice = match largest {
-            _ if kept.is_some_and(|index| 2 * index.bytes > bytes) => {
+            // As easily given up as it is, it need not be most.
+            _ if kept.is_some_and(|index| 3 * index.bytes > bytes) => {
                 "set classifier.inverted_index = \"rebuilt\" (a step sorts it anew, part by part)"
             }
             "classifier optimizer states, rewiring, inverted index" => {
@@ -344,7 +345,7 @@ mod tests {
         assert!(refused.to_string().contains("MiB is free; most goes to"), "{refused}");
     }
 
-    /// Without the one pass, as on a GPU, an index of 4 bytes a connection is most of what a layer of narrow weights takes;
+    /// Without the one pass, as on a GPU, an index of 2 bytes a connection is a third of what a layer of narrow weights takes;
     /// rebuilt in every step it is scratch.
     #[test]
     fn an_inverted_index_that_is_kept_is_what_to_change() {
@@ -363,7 +364,7 @@ mod tests {
         assert!(!rebuilt.remedy().contains("inverted_index"), "{}", rebuilt.remedy());
         let states = |plan: &Plan| plan.purposes[1].bytes;
         // And offsets, in slices of 256 bytes.
-        let saved = states(&kept) - states(&rebuilt) - 20_000_000 * 8 * 4;
+        let saved = states(&kept) - states(&rebuilt) - 20_000_000 * 8 * 2;
         assert!(saved > 0 && saved.is_multiple_of(256), "{saved}");
     }
 

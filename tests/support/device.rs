@@ -137,11 +137,11 @@ pub fn run(device: &Device, launches: impl IntoIterator<Item = Launch>) {
     device.submit(recording).unwrap();
 }
 
-/// The inverted index of a layer's windows, made by its kernels: offsets [windows, offset words] and connections.
+/// The inverted indices of a layer's labels, made by their kernels: offsets [indices, offset words] and connections in 32 bits.
 pub fn inverted(device: &Device, sort: Sort, indices: &Slice) -> [Buffer; 2] {
     let block = sort.block;
     let table = garbage(device, sort.table_len()).whole();
-    let offsets = garbage(device, sort.windows.of(block.rows) * sort.windows.offset_words);
+    let offsets = garbage(device, sort.lists.of(block.rows) * sort.lists.offset_words);
     let connections = garbage(device, block.index_rows() * block.fan_in);
     let mut recording = Recording::new();
     sort.record(&mut recording, [indices, &table, &offsets.whole(), &connections.whole()]);
@@ -247,6 +247,11 @@ pub fn subgroups() -> bool {
 /// Whether all engines have textures that kernels fetch from: CUDA and real GPUs have none.
 pub fn textures() -> bool {
     engines().into_iter().all(|(_, device)| device.texture_side().is_some())
+}
+
+/// Whether all engines have lists of connections in 16 bits: CUDA has none.
+pub fn narrow_lists() -> bool {
+    engines().into_iter().all(|(_, device)| device.has_narrow_lists())
 }
 
 /// Rows [rows, columns] in a texture of a device; `columns` is a multiple of 16.

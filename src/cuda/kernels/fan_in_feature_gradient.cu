@@ -12,7 +12,9 @@ struct FeatureGradientParams {
     u32 columns;      // batch rounded up to 16
     u32 windows;
     u32 window_rows;  // labels of a window, of the last perhaps fewer
+    u32 list_rows;    // labels of an index: here as many
     u32 offset_words; // words in a window's row of offsets
+    u32 slot_bits;    // bits of a slot in a connection, below its row: here 16
 };
 
 #define LIST_WARPS 8

@@ -160,6 +160,7 @@ impl GpuEngine {
             tiled_products: true,
             subgroup: self.subgroup,
             integers_of_64_bits: self.integers_of_64_bits,
+            narrow_lists: true,
             texture_side: self.texture_side,
             checked: self.checked,
             cooperative: self.summary.cooperative,
