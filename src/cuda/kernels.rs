@@ -23,6 +23,9 @@ pub(super) struct Form {
 /// The constants that tell the size of a workgroup.
 const SIZES: [&str; 4] = ["WORKGROUP", "LANES", "COLUMNS", "ROWS"];
 
+/// Constants that no form knows, and that are 0 in every launch that has one: lists of connections are wide here.
+const ABSENT: [&str; 1] = ["NARROW"];
+
 /// How rows of indices are stored.
 const INDEX_ROWS: [&str; 2] = ["STRATIFIED_FEATURES", "STRATA"];
 
@@ -101,7 +104,8 @@ pub(super) fn form_of(launch: &Launch, matrix_units: bool) -> Result<&'static Fo
     {
         return Ok(&GROUP_STEP);
     }
-    FORMS.iter().find(|form| form.name == name).ok_or_else(|| no_form(name))
+    let form = FORMS.iter().find(|form| form.name == name);
+    form.filter(|_| !ABSENT.iter().any(|name| constant(launch, name) > Some(0))).ok_or_else(|| no_form(name))
 }
 
 /// The error for a kernel that has no CUDA form.
@@ -198,7 +202,7 @@ mod tests {
             let kernel = ALL.iter().find(|kernel| kernel.name == form.name).unwrap();
             for variant in (kernel.variants)() {
                 let mut names: Vec<&str> = variant.iter().map(|(name, _)| *name).collect();
-                names.retain(|name| !SIZES.contains(name) && !WAYS.contains(name));
+                names.retain(|name| ![&SIZES[..], &WAYS, &ABSENT].iter().any(|known| known.contains(name)));
                 names.sort_unstable();
                 let mut known = form.constants.to_vec();
                 known.sort_unstable();
