@@ -130,6 +130,16 @@ impl FanIn {
         Ok(total)
     }
 
+    /// Takes for a while what a rewiring takes beside the layer: on a device that only plans.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] when it does not fit.
+    pub(crate) fn plan_rewiring(&self, device: &Device) -> Result<()> {
+        let mask = self.blocks.iter().map(|block| block.regrown.bytes()).max().unwrap_or(0);
+        drop([device.allocate("pruned slots", mask)?, device.allocate("rewiring counts", 16)?]);
+        self.rebuild_inverted(device)
+    }
+
     /// The masks that [`FanIn::rewire`] would prune: a bit for each slot of each row of indices,
     /// [rows of indices, ⌈F / 32⌉] over all blocks.
     ///

@@ -14,7 +14,7 @@ use super::model::Model;
 use super::purposes::{PURPOSES, purpose_of};
 use super::sizes::{EncoderSizes, ModelSizes};
 use crate::classifier::Ranker;
-use crate::config::Config;
+use crate::config::{Config, RewireMode};
 use crate::device::{Device, MemoryUse};
 use crate::error::{Error, Result};
 use crate::evaluate::DEPTH;
@@ -65,6 +65,9 @@ impl Plan {
         let second = devices.second().map(Device::planning);
         let both = Devices { encoder: &planning, classifier: second.as_ref().unwrap_or(&planning) };
         let model = Model::new(both, config, sizes)?;
+        if let Some(layer) = model.classifier.fan_in().filter(|_| config.rewire.mode != RewireMode::Off) {
+            layer.plan_rewiring(both.classifier)?;
+        }
         let _ranker = Ranker::new(both.classifier, &model.classifier, DEPTH, config.evaluate.batch_size)?;
         let fan_in = model.classifier.connections();
         let mut plan = Self::of_device(&planning, sizes.labels, fan_in);

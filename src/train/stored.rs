@@ -16,6 +16,8 @@ use crate::optimize::Rule;
 
 /// Bytes that are read from the device at once.
 pub(super) const PIECE: usize = 8 << 20;
+/// Rows of indices that are unpacked at once, in memory of their own.
+const UNPACKED_ROWS: usize = 1024;
 /// Bytes that are written to the device at once: so many that it waits for them, and copies do not pile up.
 const LOADED: usize = 32 << 20;
 
@@ -65,8 +67,10 @@ impl Stored {
                 let bytes = device.read(buffer, (first * self.stride) as u64, bytes as u64)?;
                 self.check_finite(&bytes)?;
                 let written = if let Some((indices, fan_in)) = self.indices {
-                    let features = indices.rows(fan_in).unpack(&bytemuck::pod_collect_to_vec(&bytes));
-                    out.write_all(bytemuck::cast_slice(&features))
+                    bytes.chunks(UNPACKED_ROWS * self.stride).try_for_each(|rows| {
+                        let features = indices.rows(fan_in).unpack(&bytemuck::pod_collect_to_vec(rows));
+                        out.write_all(bytemuck::cast_slice(&features))
+                    })
                 } else if self.stride == self.row_bytes {
                     out.write_all(&bytes[..count * self.stride])
                 } else {
