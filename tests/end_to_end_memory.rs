@@ -26,7 +26,16 @@ fn plans(device: fn(&Place) -> &'static str, index: &str) {
         "16",
     ]);
     let index = format!("classifier.inverted_index={index}");
-    let settings = ["encoder.dim=64", "classifier.fan_in=32", "train.epochs=1", "rewire.until=1", &index];
+    // Documents of a step take more than a ranking does, so that the most is taken by a rewiring.
+    let settings = [
+        "encoder.dim=256",
+        "classifier.fan_in=32",
+        "train.batch_size=64",
+        "train.epochs=3",
+        "evaluate.batch_size=1",
+        "rewire.until=1",
+        &index,
+    ];
     let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", *setting]).collect();
     let fixed = ["train", "tiny.toml", "--data", "data", "--out", "run", "--device", device(&place)];
     place.ok(&[&fixed[..], &settings].concat());

@@ -157,7 +157,7 @@ fn memory_is_shown(place: &Place, page: &str) {
         let row = cells(page, "memory", row).swap_remove(0);
         assert_eq!(row[1], kibibytes(bytes(&plan["memory"]["peak_bytes"])));
         assert_eq!(row[2], kibibytes(bytes(&memory["buffers_peak_bytes"])));
-        // What is planned is what is taken, but for what a rewiring or a readback takes for a moment.
+        // What is planned is what is taken, but for what a readback or a selection takes for a moment.
         let [planned, taken] = [&plan["memory"]["peak_bytes"], &memory["buffers_peak_bytes"]].map(bytes);
         assert!(taken >= bytes(&plan["memory"]["bytes"]) && taken < 2 * planned, "{planned} {taken}");
     }
