@@ -18,9 +18,9 @@ tests() {
     fi
 }
 
-classifier=(--test kernels_classifier --test kernels_fused --test kernels_rewire --test narrow_storage
-    --test rewire_growth --test golden_fan_in --test golden_rewire --test device_recordings --test kernels_probes
-    --test kernels_fan_in_step --test fan_in_chunks --test stratified_layer --test stratified_rewire --test mixed_head
+classifier=(--test kernels_classifier --test kernels_fused --test kernels_rewire --test kernels_inverted_index
+    --test narrow_storage --test rewire_growth --test golden_fan_in --test golden_rewire --test device_recordings
+    --test kernels_probes --test kernels_fan_in_step --test fan_in_chunks --test stratified_layer --test stratified_rewire --test mixed_head
     --test kernels_dense_head --test end_to_end_cuda)
 # The only one of an encoder's kernels that lies above it.
 dropout=dropout_keeps_the_same_elements_there_and_back

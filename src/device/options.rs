@@ -25,19 +25,24 @@ pub struct DeviceOptions {
     pub threads: usize,
 }
 
+impl DeviceOptions {
+    /// The default.
+    pub const DEFAULT: Self = Self {
+        checked: false,
+        immediates: true,
+        subgroups: true,
+        integers_of_64_bits: true,
+        textures: true,
+        cooperative: true,
+        fused: true,
+        bf16_products: false,
+        threads: 0,
+    };
+}
+
 impl Default for DeviceOptions {
     fn default() -> Self {
-        Self {
-            checked: false,
-            immediates: true,
-            subgroups: true,
-            integers_of_64_bits: true,
-            textures: true,
-            cooperative: true,
-            fused: true,
-            bf16_products: false,
-            threads: 0,
-        }
+        Self::DEFAULT
     }
 }
 

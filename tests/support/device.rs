@@ -7,17 +7,7 @@ use regrow::kernels::inverted_index::Sort;
 use regrow::kernels::{Fetch, feature_texture};
 use regrow::random::{Purpose, below, unit, words};
 
-const OPTIONS: DeviceOptions = DeviceOptions {
-    checked: false,
-    immediates: true,
-    subgroups: true,
-    integers_of_64_bits: true,
-    textures: true,
-    cooperative: true,
-    fused: true,
-    bf16_products: false,
-    threads: 0,
-};
+const OPTIONS: DeviceOptions = DeviceOptions::DEFAULT;
 
 /// A device of the process, opened when it is first asked for.
 struct Shared {
