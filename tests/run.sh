@@ -38,7 +38,7 @@ tests() {
 kernels=(--test golden_encoder --test golden_fan_in --test golden_optimizers --test golden_rewire
     --test kernels_activation --test kernels_attention --test kernels_classifier --test kernels_encoder
     --test kernels_dense_head --test kernels_fan_in_step --test kernels_fused --test kernels_probes
-    --test kernels_products --test kernels_rewire --test kernels_transformer --test narrow_storage
+    --test kernels_products --test kernels_rewire --test kernels_inverted_index --test kernels_transformer --test narrow_storage
     --test rewire_growth --test grouped_ranking --test fan_in_chunks)
 LP_NATIVE_VECTOR_WIDTH=128 tests "${kernels[@]}"
 LP_NATIVE_VECTOR_WIDTH=256 tests
