@@ -163,8 +163,7 @@ impl FanIn {
             (_, Some(pass)) => Workspace::Groups(pass),
             (Some(cut), None) => Workspace::Launches(Launches::allocate(device, cut, &options, largest)?),
             (None, None) => {
-                let parts = fan_in_sweep::PARTS.min(largest.div_ceil(fan_in_sweep::MIN_PART_ROWS));
-                let bytes = (parts * features * columns * 4) as u64;
+                let bytes = fan_in_sweep::partial_bytes(largest, features, options.max_batch, options.group);
                 Workspace::OnePass { partial: device.allocate("partial feature gradients", bytes)? }
             }
         };

@@ -2,8 +2,9 @@
 
 use rayon::prelude::*;
 
+use super::label_losses::loss_of_label;
 use super::storage::{IndexRows, Precision, Storage};
-use super::vector::{exp_negative, mul_add, vectorised};
+use super::vector::vectorised;
 use super::{WORKGROUP, columns_of, workgroups};
 use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
 
@@ -16,6 +17,13 @@ pub enum Loss {
     Bce = 0,
     /// max(0, 1 − (2y − 1)·z)².
     SquaredHinge = 1,
+}
+
+impl Loss {
+    /// The loss of a shader's `LOSS`; none for [`LOGITS`].
+    pub(super) fn from_constant(constant: u32) -> Option<Self> {
+        [Self::Bce, Self::SquaredHinge].into_iter().find(|loss| *loss as u32 == constant)
+    }
 }
 
 /// The shader's `LOSS` that writes the logits themselves.
@@ -149,94 +157,6 @@ pub fn launch(
     }
 }
 
-/// (loss, gradient) of a logit; `sign` is −1 for a positive label, +1 for a negative one; `FUSED` as in [`mul_add`].
-#[inline(always)]
-fn loss_of<const HINGE: bool, const FUSED: bool>(z: f32, sign: f32) -> (f32, f32) {
-    let u = z * sign;
-    if HINGE {
-        // By comparison, not max: a NaN must reach the loss.
-        let margin = if 1.0 + u <= 0.0 { 0.0 } else { 1.0 + u };
-        return (margin * margin, 2.0 * sign * margin);
-    }
-    let e = exp_negative::<FUSED>(-u.abs());
-    // log(1 + e) = 2 artanh(s) by its series; s is at most 1/3.
-    // One division serves both this s and the sigmoid.
-    let reciprocal = 1.0 / ((1.0 + e) * (2.0 + e));
-    let s = e * (1.0 + e) * reciprocal;
-    let t = s * s;
-    let mut series = 1.0 / 13.0;
-    for term in [1.0 / 11.0, 1.0 / 9.0, 1.0 / 7.0, 0.2, 1.0 / 3.0, 1.0] {
-        series = mul_add::<FUSED>(t, series, term);
-    }
-    let positive_part = if u > 0.0 { u } else { 0.0 };
-    let sigmoid = if u >= 0.0 { 1.0 } else { e } * (2.0 + e) * reciprocal;
-    (mul_add::<FUSED>(2.0 * s, series, positive_part), sign * sigmoid)
-}
-
-/// Turns the logits `z` of one label into loss gradients times `scale` in place; columns beyond `batch` become 0.
-/// Returns the sum of the losses. `positives` are the (label, sample) pairs of this label; `FUSED` as in [`mul_add`].
-#[inline(always)]
-pub(crate) fn loss_row<const HINGE: bool, const FUSED: bool>(
-    z: &mut [f32],
-    batch: usize,
-    positives: &[[u32; 2]],
-    scale: f32,
-) -> f32 {
-    // Positives are few: they sit out the loop over all samples, which then has no branches, and come after it.
-    let mut kept = [0.0_f32; 16];
-    if positives.len() > kept.len() {
-        return loss_row_slow::<HINGE, FUSED>(z, batch, positives, scale);
-    }
-    for (keep, [_, sample]) in kept.iter_mut().zip(positives) {
-        *keep = std::mem::replace(&mut z[*sample as usize], NO_LOSS);
-    }
-    let mut lanes = [0.0_f32; 16];
-    let (inside, beyond) = z.split_at_mut(batch);
-    beyond.fill(0.0);
-    for chunk in inside.chunks_mut(16) {
-        for (z, lane) in chunk.iter_mut().zip(&mut lanes) {
-            let (loss, gradient) = loss_of::<HINGE, FUSED>(*z, 1.0);
-            *lane += loss;
-            *z = scale * gradient;
-        }
-    }
-    // By halves: sixteen additions one after the other would take as long as the losses of a vector.
-    for half in [8, 4, 2, 1] {
-        let (front, back) = lanes.split_at_mut(half);
-        front.iter_mut().zip(back).for_each(|(sum, lane)| *sum += *lane);
-    }
-    let mut total = lanes[0];
-    for (keep, [_, sample]) in kept.iter().zip(positives) {
-        let (loss, gradient) = loss_of::<HINGE, FUSED>(*keep, -1.0);
-        total += loss;
-        z[*sample as usize] = scale * gradient;
-    }
-    total
-}
-
-/// The logit of a negative label whose loss and gradient are nothing.
-const NO_LOSS: f32 = -1e30;
-
-/// [`loss_row`] for a label with many positives in the batch.
-#[inline(always)]
-fn loss_row_slow<const HINGE: bool, const FUSED: bool>(
-    z: &mut [f32],
-    batch: usize,
-    positives: &[[u32; 2]],
-    scale: f32,
-) -> f32 {
-    let mut total = 0.0;
-    let mut next = positives.iter().map(|pair| pair[1] as usize).peekable();
-    for (sample, z) in z.iter_mut().enumerate() {
-        let sign = if next.next_if_eq(&sample).is_some() { -1.0 } else { 1.0 };
-        let (loss, gradient) = loss_of::<HINGE, FUSED>(*z, sign);
-        let inside = sample < batch;
-        total += if inside { loss } else { 0.0 };
-        *z = if inside { scale * gradient } else { 0.0 };
-    }
-    total
-}
-
 /// The pairs of `label` among `positives`, which are sorted by label.
 pub(crate) fn positives_of(positives: &[[u32; 2]], label: u32) -> &[[u32; 2]] {
     let start = positives.partition_point(|pair| pair[0] < label);
@@ -250,7 +170,8 @@ fn twin(call: &mut TwinCall<'_>) {
         (call.read::<f32>(0), call.read::<u32>(1), call.read::<u32>(2), call.read::<f32>(3));
     let positives = &call.read::<[u32; 2]>(4)[..p.positives as usize];
     let (dlogits, label_loss) = (call.write::<f32>(5), call.write::<f32>(6));
-    let (loss, storage) = (call.constant("LOSS"), Storage::from_constant(call.constant("WEIGHTS")));
+    let (loss, storage) =
+        (Loss::from_constant(call.constant("LOSS")), Storage::from_constant(call.constant("WEIGHTS")));
     let (columns, fan_in, batch) = (p.columns as usize, p.fan_in as usize, p.batch as usize);
     let stored = IndexRows::from_constant(call.constant("STRATIFIED_FEATURES"), fan_in);
     let rows = dlogits.par_chunks_mut(columns).zip(label_loss).take(p.rows as usize).enumerate();
@@ -267,11 +188,9 @@ fn twin(call: &mut TwinCall<'_>) {
                     z.iter_mut().zip(x).for_each(|(z, x)| *z += w * x);
                 }
                 let label = p.first_label + row as u32;
-                *total = match loss {
-                    0 => loss_row::<false, false>(z, batch, positives_of(positives, label), p.scale),
-                    1 => loss_row::<true, false>(z, batch, positives_of(positives, label), p.scale),
-                    _ => 0.0,
-                };
+                *total = loss.map_or(0.0, |loss| {
+                    loss_of_label(loss, z, batch, positives_of(positives, label), p.scale)
+                });
             },
         );
     });

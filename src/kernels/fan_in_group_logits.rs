@@ -3,8 +3,9 @@
 
 use rayon::prelude::*;
 
-use super::fan_in_dlogits::{Block, Loss, loss_row, positives_of};
+use super::fan_in_dlogits::{Block, Loss, positives_of};
 use super::fan_in_step::open_features;
+use super::label_losses::loss_of_label;
 use super::storage::{IndexReader, IndexRows, Storage};
 use super::vector::vectorised;
 use super::{WORKGROUP, columns_of, workgroups};
@@ -120,7 +121,7 @@ pub fn launch(
 
 fn twin(call: &mut TwinCall<'_>) {
     let p: Params = call.params();
-    let hinge = call.constant("LOSS") == Loss::SquaredHinge as u32;
+    let loss = Loss::from_constant(call.constant("LOSS")).expect("a loss");
     let storage = Storage::from_constant(call.constant("WEIGHTS"));
     let mut room = Vec::new();
     let x = open_features(call.constant("FEATURES"), call.read::<u32>(0), &mut room);
@@ -152,7 +153,7 @@ fn twin(call: &mut TwinCall<'_>) {
                 },
             );
             let losses = &mut losses[member / TILE * eights..][..eights];
-            losses_by_eights(z, positives, p.batch, (hinge, p.scale), losses);
+            losses_by_eights(z, positives, p.batch, (loss, p.scale), losses);
         }
     });
 }
@@ -162,7 +163,7 @@ pub(super) fn losses_by_eights(
     z: &mut [f32],
     positives: &[[u32; 2]],
     batch: u32,
-    (hinge, scale): (bool, f32),
+    (kind, scale): (Loss, f32),
     losses: &mut [f32],
 ) {
     for (eight, (z, loss)) in z.chunks_exact_mut(SAMPLES).zip(losses).enumerate() {
@@ -173,10 +174,6 @@ pub(super) fn losses_by_eights(
             .map(|[label, sample]| [*label, sample - first])
             .collect();
         let batch = (batch - batch.min(first)).min(SAMPLES as u32) as usize;
-        *loss += if hinge {
-            loss_row::<true, false>(z, batch, &mine, scale)
-        } else {
-            loss_row::<false, false>(z, batch, &mine, scale)
-        };
+        *loss += loss_of_label(kind, z, batch, &mine, scale);
     }
 }

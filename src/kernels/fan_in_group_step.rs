@@ -256,7 +256,7 @@ struct Inputs<'a> {
     indices: &'a [u32],
     bits: &'a [u32],
     rule: Rule,
-    hinge: bool,
+    loss: Loss,
     storage: [Storage; 2],
 }
 
@@ -269,7 +269,7 @@ fn twin(call: &mut TwinCall<'_>) {
         indices: call.read::<u32>(1),
         bits: call.read::<u32>(2),
         rule,
-        hinge: call.constant("LOSS") == Loss::SquaredHinge as u32,
+        loss: Loss::from_constant(call.constant("LOSS")).expect("a loss"),
         storage: ["WEIGHTS", "MOMENTS"].map(|name| Storage::from_constant(call.constant(name))),
     };
     let index_rows = IndexRows::from_constant(call.constant("STRATIFIED_FEATURES"), p.fan_in as usize);
@@ -353,7 +353,7 @@ impl Part<'_> {
         let bits = &inputs.bits[launch_row * bit_words..][..bit_words];
         let positives = positive_bits::pairs(p.first_label + launch_row as u32, bits);
         let losses = &mut self.losses[(index_row - self.first_group) * columns / 8..][..columns / 8];
-        losses_by_eights(z, &positives, p.batch, (inputs.hinge, p.scale), losses);
+        losses_by_eights(z, &positives, p.batch, (inputs.loss, p.scale), losses);
     }
 
     /// What a group's labels send back to the features.

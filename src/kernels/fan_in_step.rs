@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::fan_in_dlogits::{Block, Loss, loss_row, positives_of};
+use super::fan_in_dlogits::{Block, Loss, positives_of};
+use super::label_losses::loss_of_label;
 use super::optimizer::{PaddedRates, Rates, Rule, state_chunks, step_slices};
 use super::storage::{IndexReader, IndexRows, OpenRow, Precision, Rounding, Storage};
 use super::vector::vectorised;
@@ -233,7 +234,7 @@ fn twin(call: &mut TwinCall<'_>) {
 /// The twin for features `x` [D, columns] and logit gradients [rows, columns].
 pub(super) fn step_all(call: &mut TwinCall<'_>, p: &Params, x: &[f32], dlogits: &mut [f32]) {
     let rule = Rule::from_constant(call.constant("OPTIMIZER"));
-    let hinge = call.constant("LOSS") == Loss::SquaredHinge as u32;
+    let loss = Loss::from_constant(call.constant("LOSS")).expect("a loss");
     let storage = ["WEIGHTS", "MOMENTS"].map(|name| Storage::from_constant(call.constant(name)));
     let indices = call.read::<u32>(1);
     let index_rows = IndexRows::from_constant(call.constant("STRATIFIED_FEATURES"), p.fan_in as usize);
@@ -258,7 +259,7 @@ pub(super) fn step_all(call: &mut TwinCall<'_>, p: &Params, x: &[f32], dlogits: 
         let first_row = chunk * CHUNK;
         let (states, bias_states) = ([first, second], [bias_first, bias_second]);
         let rows = Rows { first_row, weights, bias, states, bias_states, dlogits, before, label_loss };
-        rows.step(p, (x, indices, positives), IndexReader::new(index_rows), (rule, storage, hinge));
+        rows.step(p, (x, indices, positives), IndexReader::new(index_rows), (rule, storage, loss));
     });
 }
 
@@ -268,7 +269,7 @@ impl Rows<'_> {
         p: &Params,
         (x, indices, positives): (&[f32], &[u32], &[[u32; 2]]),
         mut reader: IndexReader,
-        (rule, storage, hinge): (Rule, [Storage; 2], bool),
+        (rule, storage, loss): (Rule, [Storage; 2], Loss),
     ) {
         let Self {
             first_row,
@@ -304,11 +305,7 @@ impl Rows<'_> {
                         z.iter_mut().zip(of(feature)).for_each(|(z, x)| *z += w * x);
                     }
                     let positives = positives_of(positives, label);
-                    label_loss[i] = if hinge {
-                        loss_row::<true, false>(z, batch, positives, p.scale)
-                    } else {
-                        loss_row::<false, false>(z, batch, positives, p.scale)
-                    };
+                    label_loss[i] = loss_of_label(loss, z, batch, positives, p.scale);
                     for (gradient, feature) in gradients.iter_mut().zip(indices) {
                         *gradient = dot(of(feature), z);
                     }

@@ -11,20 +11,33 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::columns_of;
-use super::fan_in_dlogits::{Block, Loss, loss_row};
+use super::fan_in_dlogits::{Block, Loss};
 use super::fan_in_step::{BINDINGS, RowScratch};
 use super::group_tiles::{GroupGradients, GroupLogits, open_group};
-use super::label_walk::{backward, logits, sum};
+use super::label_losses::{LossSum, loss_row};
+use super::label_walk::{SideBySide, add_gradients, sum};
 use super::optimizer::{Rates, Rule, state_chunks, step_slices};
 use super::storage::{IndexReader, IndexRows, Rounding, Storage};
 use super::vector::fuses;
 use crate::device::{Fused, TwinCall, words_of};
 
 /// Parts into which a block's labels are cut; each has its own partial gradient of the features.
-pub const PARTS: usize = 16;
+const PARTS: usize = 16;
 
 /// A part has at least so many labels, else its partial gradient costs more than its labels.
-pub const MIN_PART_ROWS: usize = 128;
+const MIN_PART_ROWS: usize = 128;
+
+/// Features whose partial gradients are added up at a time.
+const FEATURES_OF_A_SUM: usize = 8;
+
+/// Bytes of the partial gradients of blocks of up to `rows` labels: beside them lie copies of the features where every
+/// label has indices of its own.
+#[must_use]
+pub fn partial_bytes(rows: usize, features: usize, batch: usize, group: usize) -> u64 {
+    let parts = PARTS.min(rows.div_ceil(MIN_PART_ROWS));
+    let sides = if group == 1 { 2 } else { 1 };
+    (parts * sides * features * columns_of(batch) * 4) as u64
+}
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -53,7 +66,7 @@ struct Params {
 }
 
 /// The one-pass form. Bindings: x, indices, positives; weights, bias, states of the weights (2), of the bias (2),
-/// partial gradients [[`PARTS`], D, columns], dx, the ring of losses.
+/// partial gradients ([`partial_bytes`]), dx, the ring of losses.
 pub static FUSED: Fused = Fused { name: "fan_in_sweep", bindings: BINDINGS, twin };
 
 /// The parameters of [`FUSED`].
@@ -109,7 +122,8 @@ struct Part<'a> {
     second: &'a mut [u32],
     bias_first: &'a mut [f32],
     bias_second: &'a mut [f32],
-    dx: &'a mut [f32],
+    /// Of a label whose row of indices is its own, [`SideBySide`]; else the gradient of the features.
+    partial: &'a mut [f32],
 }
 
 fn twin(call: &mut TwinCall<'_>) {
@@ -130,7 +144,8 @@ fn twin(call: &mut TwinCall<'_>) {
     let second = state_chunks(call.write::<u32>(6), has(2), part_rows * moment_words, parts);
     let bias_first = state_chunks(call.write(7), has(1), part_rows, parts);
     let bias_second = state_chunks(call.write(8), has(2), part_rows, parts);
-    let partial = &mut call.write::<f32>(9)[..parts * area];
+    let partial_area = if p.group == 1 { 2 * area } else { area };
+    let partial = &mut call.write::<f32>(9)[..parts * partial_area];
     let dx = &mut call.write::<f32>(10)[..area];
     let losses = call.write::<f32>(11);
 
@@ -141,11 +156,10 @@ fn twin(call: &mut TwinCall<'_>) {
         .zip(second)
         .zip(bias_first)
         .zip(bias_second)
-        .zip(partial.par_chunks_mut(area))
+        .zip(partial.par_chunks_mut(partial_area))
         .enumerate();
     let part_losses: Vec<f64> = tasks
-        .map(|(part, ((((((weights, bias), first), second), bias_first), bias_second), dx))| {
-            dx.fill(0.0);
+        .map(|(part, ((((((weights, bias), first), second), bias_first), bias_second), partial))| {
             let first_row = part * part_rows;
             let part = Part {
                 p: &p,
@@ -159,7 +173,7 @@ fn twin(call: &mut TwinCall<'_>) {
                 second,
                 bias_first,
                 bias_second,
-                dx,
+                partial,
             };
             if p.group == 1 {
                 pulp::Arch::new().dispatch(part)
@@ -169,14 +183,38 @@ fn twin(call: &mut TwinCall<'_>) {
         })
         .collect();
 
-    let partial = &*partial;
-    dx.par_chunks_mut(p.columns as usize * 8).enumerate().for_each(|(chunk, dx)| {
-        let at = chunk * p.columns as usize * 8;
+    let columns = p.columns as usize;
+    dx.par_chunks_mut(FEATURES_OF_A_SUM * columns).enumerate().for_each(|(chunk, dx)| {
+        let first = chunk * FEATURES_OF_A_SUM;
+        if p.group == 1 {
+            pulp::Arch::new().dispatch(Sum { partial, area, first, columns, dx });
+            return;
+        }
         for part in partial.chunks_exact(area) {
-            dx.iter_mut().zip(&part[at..]).for_each(|(dx, partial)| *dx += partial);
+            dx.iter_mut().zip(&part[first * columns..]).for_each(|(dx, partial)| *dx += partial);
         }
     });
     losses[p.place as usize] += p.loss_scale * part_losses.iter().sum::<f64>() as f32;
+}
+
+/// The parts' gradients of some features, from `first` on, which are to be added to `dx`.
+struct Sum<'a> {
+    partial: &'a [f32],
+    area: usize,
+    first: usize,
+    columns: usize,
+    dx: &'a mut [f32],
+}
+
+impl WithSimd for Sum<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        for part in self.partial.chunks_exact(2 * self.area) {
+            add_gradients(simd, part, self.dx, self.first, self.columns / S::F32_LANES);
+        }
+    }
 }
 
 impl WithSimd for Part<'_> {
@@ -187,9 +225,7 @@ impl WithSimd for Part<'_> {
     fn with_simd<S: Simd>(self, simd: S) -> f64 {
         let p = self.p;
         let (fan_in, columns) = (p.fan_in as usize, p.columns as usize);
-        let (x, _) = S::as_simd_f32s(self.x);
-        let (dx, _) = S::as_mut_simd_f32s(self.dx);
-        let stride = columns / S::F32_LANES;
+        let mut sides = SideBySide::<S>::new(simd, self.x, self.partial, columns / S::F32_LANES);
         // From a cache line on, as all buffers are.
         let mut room = vec![0.0_f32; columns + 16];
         let start = room.as_ptr().align_offset(64).min(16);
@@ -202,7 +238,7 @@ impl WithSimd for Part<'_> {
         let mut indices = p.index_reader();
         let first_label = p.first_label + self.first_row as u32;
         let mut positives = &self.positives[self.positives.partition_point(|pair| pair[0] < first_label)..];
-        let mut total = 0.0_f64;
+        let mut losses = LossSum::default();
         for (row, bias_gradient) in bias_gradients.iter_mut().enumerate() {
             let stored = &self.weights[row * weight_words..][..weight_words];
             let weights: &[f32] = if storage == Storage::F32 {
@@ -214,16 +250,16 @@ impl WithSimd for Part<'_> {
             let index_row = (self.first_row + row) / p.group as usize;
             let indices = indices.row(self.indices, index_row);
             let (z, _) = S::as_mut_simd_f32s(row_values);
-            logits(simd, x, stride, weights, indices, self.bias[row], z);
+            sides.logits(simd, weights, indices, self.bias[row], z);
 
             let (mine, later) = split_label(positives, first_label + row as u32);
             positives = later;
-            total += p.loss::<S>(row_values, mine);
+            p.loss::<S>(row_values, mine, &mut losses);
 
             let (g, _) = S::as_simd_f32s(row_values);
             gradients.fill(0.0);
             *bias_gradient = sum(simd, g);
-            backward(simd, x, dx, stride, weights, indices, g, &mut gradients);
+            sides.backward(simd, weights, indices, g, &mut gradients);
 
             step_label(
                 p,
@@ -235,7 +271,7 @@ impl WithSimd for Part<'_> {
             );
         }
         p.step_bias(self.bias, &bias_gradients, [self.bias_first, self.bias_second]);
-        total
+        losses.total()
     }
 }
 
@@ -254,13 +290,14 @@ impl WithSimd for Groups<'_> {
         let (storage, weight_words) = (Storage::from_constant(p.weights), p.weight_words as usize);
         let mut tile = GroupLogits::new(part.x, fan_in, columns, group, bf16);
         let mut gradients = GroupGradients::new::<S>(&tile, group);
+        part.partial.fill(0.0);
         let mut opened = vec![0.0_f32; group * fan_in];
         let mut scratch = RowScratch::new(fan_in);
         let mut bias_gradients = vec![0.0_f32; part.bias.len()];
         let mut indices = p.index_reader();
         let first_label = p.first_label + part.first_row as u32;
         let mut positives = &part.positives[part.positives.partition_point(|pair| pair[0] < first_label)..];
-        let mut total = 0.0_f64;
+        let mut losses = LossSum::default();
         for first in (0..part.bias.len()).step_by(group) {
             let bias = &part.bias[first..part.bias.len().min(first + group)];
             let labels = bias.len();
@@ -273,10 +310,10 @@ impl WithSimd for Groups<'_> {
                 let (mine, later) = split_label(positives, first_label + (first + member) as u32);
                 positives = later;
                 let row = tile.row(member);
-                total += p.loss::<S>(row, mine);
+                p.loss::<S>(row, mine, &mut losses);
                 bias_gradients[first + member] = sum(simd, S::as_simd_f32s(row).0);
             }
-            gradients.compute(simd, &mut tile, labels, indices, weights, part.dx);
+            gradients.compute(simd, &mut tile, labels, indices, weights, part.partial);
             for member in 0..labels {
                 let stored = [&mut *part.weights, &mut *part.first, &mut *part.second];
                 let gradients = gradients.of_weights(member, fan_in);
@@ -284,7 +321,7 @@ impl WithSimd for Groups<'_> {
             }
         }
         p.step_bias(part.bias, &bias_gradients, [part.bias_first, part.bias_second]);
-        total
+        losses.total()
     }
 }
 
@@ -295,14 +332,14 @@ impl Params {
 
     /// [`loss_row`] of a label.
     #[inline(always)]
-    fn loss<S: Simd>(&self, z: &mut [f32], positives: &[[u32; 2]]) -> f64 {
+    fn loss<S: Simd>(&self, z: &mut [f32], positives: &[[u32; 2]], losses: &mut LossSum) {
         let (batch, scale) = (self.batch as usize, self.scale);
-        f64::from(match (self.hinge == 1, const { fuses::<S>() }) {
-            (true, false) => loss_row::<true, false>(z, batch, positives, scale),
-            (true, true) => loss_row::<true, true>(z, batch, positives, scale),
-            (false, false) => loss_row::<false, false>(z, batch, positives, scale),
-            (false, true) => loss_row::<false, true>(z, batch, positives, scale),
-        })
+        match (self.hinge == 1, const { fuses::<S>() }) {
+            (true, false) => loss_row::<true, false>(z, batch, positives, scale, losses),
+            (true, true) => loss_row::<true, true>(z, batch, positives, scale, losses),
+            (false, false) => loss_row::<false, false>(z, batch, positives, scale, losses),
+            (false, true) => loss_row::<false, true>(z, batch, positives, scale, losses),
+        }
     }
 
     /// The optimizer step of the biases, if they are trained.

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::fan_in_dlogits::{Block, LOGITS, Loss, loss_row, positives_of};
+use super::fan_in_dlogits::{Block, LOGITS, Loss, positives_of};
+use super::label_losses::loss_of_label;
 use super::vector::vectorised;
 use super::{WORKGROUP, columns_of, workgroups};
 use crate::device::{Access, Kernel, Launch, Slice, TwinCall, words_of};
@@ -65,7 +66,7 @@ fn twin(call: &mut TwinCall<'_>) {
     let (logits, bias) = (call.read::<f32>(0), call.read::<f32>(1));
     let positives = &call.read::<[u32; 2]>(2)[..p.positives as usize];
     let (dlogits, label_loss) = (call.write::<f32>(3), call.write::<f32>(4));
-    let loss = call.constant("LOSS");
+    let loss = Loss::from_constant(call.constant("LOSS"));
     let tasks = dlogits.par_chunks_mut(columns).zip(logits.par_chunks(columns)).zip(label_loss).take(rows);
     tasks.enumerate().for_each(|(row, ((z, logits), total))| {
         vectorised(
@@ -73,11 +74,9 @@ fn twin(call: &mut TwinCall<'_>) {
             || {
                 z.iter_mut().zip(logits).for_each(|(z, logit)| *z = logit + bias[row]);
                 let label = p.first_label + row as u32;
-                *total = match loss {
-                    0 => loss_row::<false, false>(z, batch, positives_of(positives, label), p.scale),
-                    1 => loss_row::<true, false>(z, batch, positives_of(positives, label), p.scale),
-                    _ => 0.0,
-                };
+                *total = loss.map_or(0.0, |loss| {
+                    loss_of_label(loss, z, batch, positives_of(positives, label), p.scale)
+                });
             },
         );
     });
