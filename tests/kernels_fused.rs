@@ -38,7 +38,7 @@ fn step<'a>(device: &'a Device, layer: &Layer, loss: Loss, rule: Rule, train_bia
     let states = [state(0), state(1), state(2), state(3)];
     let before: Vec<f32> = (0..area).map(|i| i as f32 / area as f32).collect();
     let (dx, losses) = (writable(device, &before), writable(device, &[1.0_f32, 2.0, 3.0, 4.0]));
-    let bytes = fan_in_sweep::partial_bytes(rows, features, block.batch, block.group);
+    let bytes = fan_in_sweep::partial_bytes(rows, features, block.batch);
     let partial = garbage(device, bytes as usize / 4).whole();
     let [dlogits, label_loss] = [rows * columns, rows].map(|len| garbage(device, len).whole());
     let old_weights = garbage(device, rows * fan_in).whole();

@@ -163,7 +163,7 @@ impl FanIn {
             (_, Some(pass)) => Workspace::Groups(pass),
             (Some(cut), None) => Workspace::Launches(Launches::allocate(device, cut, &options, largest)?),
             (None, None) => {
-                let bytes = fan_in_sweep::partial_bytes(largest, features, options.max_batch, options.group);
+                let bytes = fan_in_sweep::partial_bytes(largest, features, options.max_batch);
                 Workspace::OnePass { partial: device.allocate("partial feature gradients", bytes)? }
             }
         };

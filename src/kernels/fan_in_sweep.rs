@@ -7,6 +7,8 @@
 //! The features' gradient is gathered in a fixed number of partial sums, whatever the number of threads, and these are
 //! added in order.
 
+use std::cell::Cell;
+
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -15,7 +17,7 @@ use super::fan_in_dlogits::{Block, Loss};
 use super::fan_in_step::{BINDINGS, RowScratch};
 use super::group_tiles::{GroupGradients, GroupLogits, open_group};
 use super::label_losses::{LossSum, loss_row};
-use super::label_walk::{SideBySide, add_gradients, sum};
+use super::label_walk::{SideBySide, sum};
 use super::optimizer::{Rates, Rule, state_chunks, step_slices};
 use super::storage::{IndexReader, IndexRows, Rounding, Storage};
 use super::vector::fuses;
@@ -27,16 +29,11 @@ const PARTS: usize = 16;
 /// A part has at least so many labels, else its partial gradient costs more than its labels.
 const MIN_PART_ROWS: usize = 128;
 
-/// Features whose partial gradients are added up at a time.
-const FEATURES_OF_A_SUM: usize = 8;
-
-/// Bytes of the partial gradients of blocks of up to `rows` labels: beside them lie copies of the features where every
-/// label has indices of its own.
+/// Bytes of the partial gradients of blocks of up to `rows` labels.
 #[must_use]
-pub fn partial_bytes(rows: usize, features: usize, batch: usize, group: usize) -> u64 {
+pub fn partial_bytes(rows: usize, features: usize, batch: usize) -> u64 {
     let parts = PARTS.min(rows.div_ceil(MIN_PART_ROWS));
-    let sides = if group == 1 { 2 } else { 1 };
-    (parts * sides * features * columns_of(batch) * 4) as u64
+    (parts * features * columns_of(batch) * 4) as u64
 }
 
 #[repr(C)]
@@ -109,6 +106,11 @@ pub fn params(
     })
 }
 
+thread_local! {
+    /// A thread's room for features and their gradient side by side, which stays in its cache from part to part.
+    static SIDES: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
 /// A run of labels and everything that belongs to them.
 struct Part<'a> {
     p: &'a Params,
@@ -122,18 +124,19 @@ struct Part<'a> {
     second: &'a mut [u32],
     bias_first: &'a mut [f32],
     bias_second: &'a mut [f32],
-    /// Of a label whose row of indices is its own, [`SideBySide`]; else the gradient of the features.
+    /// The gradient of the features.
     partial: &'a mut [f32],
 }
 
 fn twin(call: &mut TwinCall<'_>) {
     let p: Params = call.params();
     let (rule, bf16) = (Rule::from_constant(p.rule), call.bf16_products());
-    let (x, indices) = (call.read::<f32>(0), call.read::<u32>(1));
+
     let positives = &call.read::<[u32; 2]>(2)[..p.positives as usize];
     let (rows, weight_words, moment_words) =
         (p.rows as usize, p.weight_words as usize, p.moment_words as usize);
     let area = p.features as usize * p.columns as usize;
+    let (x, indices) = (&call.read::<f32>(0)[..area], call.read::<u32>(1));
     let weights = &mut call.write::<u32>(3)[..rows * weight_words];
     let bias = &mut call.write::<f32>(4)[..rows];
     // Whole groups in a part, so that a part's first row starts a row of indices.
@@ -144,8 +147,7 @@ fn twin(call: &mut TwinCall<'_>) {
     let second = state_chunks(call.write::<u32>(6), has(2), part_rows * moment_words, parts);
     let bias_first = state_chunks(call.write(7), has(1), part_rows, parts);
     let bias_second = state_chunks(call.write(8), has(2), part_rows, parts);
-    let partial_area = if p.group == 1 { 2 * area } else { area };
-    let partial = &mut call.write::<f32>(9)[..parts * partial_area];
+    let partial = &mut call.write::<f32>(9)[..parts * area];
     let dx = &mut call.write::<f32>(10)[..area];
     let losses = call.write::<f32>(11);
 
@@ -156,7 +158,7 @@ fn twin(call: &mut TwinCall<'_>) {
         .zip(second)
         .zip(bias_first)
         .zip(bias_second)
-        .zip(partial.par_chunks_mut(partial_area))
+        .zip(partial.par_chunks_mut(area))
         .enumerate();
     let part_losses: Vec<f64> = tasks
         .map(|(part, ((((((weights, bias), first), second), bias_first), bias_second), partial))| {
@@ -183,38 +185,14 @@ fn twin(call: &mut TwinCall<'_>) {
         })
         .collect();
 
-    let columns = p.columns as usize;
-    dx.par_chunks_mut(FEATURES_OF_A_SUM * columns).enumerate().for_each(|(chunk, dx)| {
-        let first = chunk * FEATURES_OF_A_SUM;
-        if p.group == 1 {
-            pulp::Arch::new().dispatch(Sum { partial, area, first, columns, dx });
-            return;
-        }
+    let partial = &*partial;
+    dx.par_chunks_mut(p.columns as usize * 8).enumerate().for_each(|(chunk, dx)| {
+        let at = chunk * p.columns as usize * 8;
         for part in partial.chunks_exact(area) {
-            dx.iter_mut().zip(&part[first * columns..]).for_each(|(dx, partial)| *dx += partial);
+            dx.iter_mut().zip(&part[at..]).for_each(|(dx, partial)| *dx += partial);
         }
     });
     losses[p.place as usize] += p.loss_scale * part_losses.iter().sum::<f64>() as f32;
-}
-
-/// The parts' gradients of some features, from `first` on, which are to be added to `dx`.
-struct Sum<'a> {
-    partial: &'a [f32],
-    area: usize,
-    first: usize,
-    columns: usize,
-    dx: &'a mut [f32],
-}
-
-impl WithSimd for Sum<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        for part in self.partial.chunks_exact(2 * self.area) {
-            add_gradients(simd, part, self.dx, self.first, self.columns / S::F32_LANES);
-        }
-    }
 }
 
 impl WithSimd for Part<'_> {
@@ -225,11 +203,15 @@ impl WithSimd for Part<'_> {
     fn with_simd<S: Simd>(self, simd: S) -> f64 {
         let p = self.p;
         let (fan_in, columns) = (p.fan_in as usize, p.columns as usize);
-        let mut sides = SideBySide::<S>::new(simd, self.x, self.partial, columns / S::F32_LANES);
+        let mut own_sides = SIDES.take();
+        own_sides.resize(own_sides.len().max(2 * self.x.len() + 16), 0.0);
         // From a cache line on, as all buffers are.
-        let mut room = vec![0.0_f32; columns + 16];
-        let start = room.as_ptr().align_offset(64).min(16);
-        let row_values = &mut room[start..start + columns];
+        let start = own_sides.as_ptr().align_offset(64).min(16);
+        let room = &mut own_sides[start..][..2 * self.x.len()];
+        let mut sides = SideBySide::<S>::new(simd, self.x, room, columns / S::F32_LANES);
+        let mut row_room = vec![0.0_f32; columns + 16];
+        let start = row_room.as_ptr().align_offset(64).min(16);
+        let row_values = &mut row_room[start..start + columns];
         let mut gradients = vec![0.0_f32; fan_in];
         let (storage, weight_words) = (Storage::from_constant(p.weights), p.weight_words as usize);
         let mut opened = vec![0.0_f32; if storage == Storage::F32 { 0 } else { fan_in }];
@@ -247,8 +229,7 @@ impl WithSimd for Part<'_> {
                 storage.decode_row(stored, &mut opened);
                 &opened
             };
-            let index_row = (self.first_row + row) / p.group as usize;
-            let indices = indices.row(self.indices, index_row);
+            let indices = indices.row(self.indices, self.first_row + row);
             let (z, _) = S::as_mut_simd_f32s(row_values);
             sides.logits(simd, weights, indices, self.bias[row], z);
 
@@ -257,7 +238,6 @@ impl WithSimd for Part<'_> {
             p.loss::<S>(row_values, mine, &mut losses);
 
             let (g, _) = S::as_simd_f32s(row_values);
-            gradients.fill(0.0);
             *bias_gradient = sum(simd, g);
             sides.backward(simd, weights, indices, g, &mut gradients);
 
@@ -270,6 +250,8 @@ impl WithSimd for Part<'_> {
                 &gradients,
             );
         }
+        sides.take_gradient(self.partial);
+        SIDES.set(own_sides);
         p.step_bias(self.bias, &bias_gradients, [self.bias_first, self.bias_second]);
         losses.total()
     }

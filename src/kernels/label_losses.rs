@@ -35,39 +35,61 @@ impl LossSum {
 
     #[inline(never)]
     fn flush(&mut self) {
-        let above_one = self.above_one.iter().fold(0.0_f64, |product, lane| {
-            let lane = f64::from(*lane);
-            product * (1.0 + lane) + lane
-        });
+        let mut above_one = self.above_one.map(f64::from);
+        // By halves: sixteen products one after the other would take four times as long.
+        for half in [8, 4, 2, 1] {
+            let (front, back) = above_one.split_at_mut(half);
+            front.iter_mut().zip(back).for_each(|(product, lane)| *product += *lane * (1.0 + *product));
+        }
         let sum: f64 = self.sums.iter().map(|lane| f64::from(*lane)).sum();
-        self.total += above_one.ln_1p() + sum;
+        self.total += above_one[0].ln_1p() + sum;
         (self.above_one, self.sums, self.factors) = ([0.0; LANES], [0.0; LANES], 0);
     }
 
     /// Turns logits of labels whose sign is `sign` (−1: positive) into gradients times `scale`, and adds their losses.
     #[inline(always)]
-    fn add<const HINGE: bool, const FUSED: bool>(&mut self, z: &mut [f32; LANES], sign: f32, scale: f32) {
-        if self.factors == MAX_FACTORS {
-            self.flush();
-        }
-        self.factors += 1;
-        for ((z, above_one), sum) in z.iter_mut().zip(&mut self.above_one).zip(&mut self.sums) {
-            let u = *z * sign;
-            if HINGE {
-                // By comparison, not max: a NaN must reach the loss.
-                let margin = if 1.0 + u <= 0.0 { 0.0 } else { 1.0 + u };
-                *sum += margin * margin;
-                *z = scale * sign * 2.0 * margin;
-                continue;
+    fn add<const HINGE: bool, const FUSED: bool>(
+        &mut self,
+        logits: &mut [[f32; LANES]],
+        sign: f32,
+        scale: f32,
+    ) {
+        for logits in logits.chunks_mut(MAX_FACTORS) {
+            if self.factors + logits.len() > MAX_FACTORS {
+                self.flush();
             }
-            let e = exp_negative::<FUSED>(-u.abs());
-            *above_one = mul_add::<FUSED>(*above_one, 1.0 + e, e);
-            *sum += if u > 0.0 { u } else { 0.0 };
-            let reciprocal = reciprocal_above_one::<FUSED>(e);
-            let sigmoid = if u >= 0.0 { reciprocal } else { e * reciprocal };
-            *z = scale * sign * sigmoid;
+            self.factors += logits.len();
+            let (mut above_one, mut sums) = (self.above_one, self.sums);
+            for logits in logits {
+                for ((z, above_one), sum) in logits.iter_mut().zip(&mut above_one).zip(&mut sums) {
+                    *z = scale * add_loss::<HINGE, FUSED>(*z, sign, above_one, sum);
+                }
+            }
+            (self.above_one, self.sums) = (above_one, sums);
         }
     }
+}
+
+/// Adds the loss of the logit `z` to a lane of a [`LossSum`]; returns its gradient.
+#[inline(always)]
+fn add_loss<const HINGE: bool, const FUSED: bool>(
+    z: f32,
+    sign: f32,
+    above_one: &mut f32,
+    sum: &mut f32,
+) -> f32 {
+    let u = z * sign;
+    if HINGE {
+        // By comparison, not max: a NaN must reach the loss.
+        let margin = if 1.0 + u <= 0.0 { 0.0 } else { 1.0 + u };
+        *sum += margin * margin;
+        return 2.0 * sign * margin;
+    }
+    let e = exp_negative::<FUSED>(-u.abs());
+    *above_one = mul_add::<FUSED>(*above_one, 1.0 + e, e);
+    *sum += if u > 0.0 { u } else { 0.0 };
+    let reciprocal = reciprocal_above_one::<FUSED>(e);
+    sign * if u >= 0.0 { reciprocal } else { e * reciprocal }
 }
 
 /// 1 / (1 + e) for e from 0 to 1, relative error below 1.5e-7; NaN stays NaN.
@@ -108,22 +130,18 @@ pub(crate) fn loss_row<const HINGE: bool, const FUSED: bool>(
     }
     z[batch..].fill(NO_LOSS);
     let (chunks, rest) = z.as_chunks_mut::<LANES>();
-    for chunk in chunks {
-        losses.add::<HINGE, FUSED>(chunk, 1.0, scale);
-    }
+    losses.add::<HINGE, FUSED>(chunks, 1.0, scale);
     if !rest.is_empty() {
-        let mut chunk = [NO_LOSS; LANES];
-        chunk[..rest.len()].copy_from_slice(rest);
-        losses.add::<HINGE, FUSED>(&mut chunk, 1.0, scale);
-        rest.copy_from_slice(&chunk[..rest.len()]);
+        let mut whole = [[NO_LOSS; LANES]];
+        whole[0][..rest.len()].copy_from_slice(rest);
+        losses.add::<HINGE, FUSED>(&mut whole, 1.0, scale);
+        rest.copy_from_slice(&whole[0][..rest.len()]);
     }
     z[batch..].fill(0.0);
     if positives.is_empty() {
         return;
     }
-    for chunk in kept.as_chunks_mut::<LANES>().0 {
-        losses.add::<HINGE, FUSED>(chunk, -1.0, scale);
-    }
+    losses.add::<HINGE, FUSED>(kept.as_chunks_mut().0, -1.0, scale);
     for (gradient, [_, sample]) in kept.iter().zip(positives) {
         z[*sample as usize] = *gradient;
     }

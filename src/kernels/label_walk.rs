@@ -85,6 +85,7 @@ fn add_product<S: Simd, const N: usize>(simd: S, w: f32, x: &[S::f32s; N], sums:
 /// the same address, 4 KiB away.
 pub(super) struct SideBySide<'a, S: Simd> {
     vectors: &'a mut [S::f32s],
+    features: usize,
     stride: usize,
 }
 
@@ -94,18 +95,19 @@ impl<'a, S: Simd> SideBySide<'a, S> {
     pub(super) fn new(simd: S, x: &[f32], room: &'a mut [f32], stride: usize) -> Self {
         let (x, _) = S::as_simd_f32s(x);
         let (vectors, _) = S::as_mut_simd_f32s(room);
-        in_pieces!(stride, lay_piece::<S>(simd, x, vectors, stride));
-        Self { vectors, stride }
+        let features = x.len() / stride;
+        in_pieces!(stride, lay_piece::<S>(simd, x, vectors, features));
+        Self { vectors, features, stride }
     }
 
     /// See [`logits`].
     #[inline(always)]
     pub(super) fn logits(&self, simd: S, weights: &[f32], indices: &[u16], bias: f32, z: &mut [S::f32s]) {
         let label = (weights, indices, bias);
-        in_pieces!(self.stride, logits_beside::<S>(simd, self.vectors, self.stride, label, z));
+        in_pieces!(self.stride, logits_beside::<S>(simd, self.vectors, self.features, label, z));
     }
 
-    /// dx[indices[f], b] += w[f] · g[b] and gradients[f] += Σ_b g[b] · x[indices[f], b], in one walk over the fan-in.
+    /// dx[indices[f], b] += w[f] · g[b] and gradients[f] = Σ_b g[b] · x[indices[f], b], in one walk over the fan-in.
     #[inline(always)]
     pub(super) fn backward(
         &mut self,
@@ -115,30 +117,27 @@ impl<'a, S: Simd> SideBySide<'a, S> {
         g: &[S::f32s],
         gradients: &mut [f32],
     ) {
-        let stride = self.stride;
-        in_pieces!(stride, backward_piece::<S>(simd, self.vectors, stride, (weights, indices), g, gradients));
+        let label = (weights, indices);
+        in_pieces!(self.stride, backward_piece::<S>(simd, self.vectors, self.features, label, g, gradients));
     }
-}
 
-/// dx[d, b] += the gradients in `room`, for the features from `first` on; `room` is what [`SideBySide`] was made of.
-#[inline(always)]
-pub(super) fn add_gradients<S: Simd>(simd: S, room: &[f32], dx: &mut [f32], first: usize, stride: usize) {
-    let (vectors, _) = S::as_simd_f32s(room);
-    let (dx, _) = S::as_mut_simd_f32s(dx);
-    in_pieces!(stride, add_piece::<S>(simd, vectors, dx, first, stride));
+    /// Writes the gradient of the features to `dx` [D, columns].
+    #[inline(always)]
+    pub(super) fn take_gradient(&self, dx: &mut [f32]) {
+        let (dx, _) = S::as_mut_simd_f32s(dx);
+        in_pieces!(self.stride, take_piece::<S>(self.vectors, self.features, dx));
+    }
 }
 
 /// Rows of features and gradients of the piece from vector `at` on, which [`Self::new`](SideBySide::new) made.
 #[inline(always)]
-fn piece<T, const N: usize>(vectors: &[T], stride: usize, at: usize) -> &[[[T; N]; 2]] {
-    let features = vectors.len() / (2 * stride);
+fn piece<T, const N: usize>(vectors: &[T], features: usize, at: usize) -> &[[[T; N]; 2]] {
     vectors[2 * features * at..][..2 * features * N].as_chunks().0.as_chunks().0
 }
 
 /// [`piece`], to be written.
 #[inline(always)]
-fn piece_mut<T, const N: usize>(vectors: &mut [T], stride: usize, at: usize) -> &mut [[[T; N]; 2]] {
-    let features = vectors.len() / (2 * stride);
+fn piece_mut<T, const N: usize>(vectors: &mut [T], features: usize, at: usize) -> &mut [[[T; N]; 2]] {
     vectors[2 * features * at..][..2 * features * N].as_chunks_mut().0.as_chunks_mut().0
 }
 
@@ -147,12 +146,13 @@ fn lay_piece<S: Simd, const N: usize>(
     simd: S,
     x: &[S::f32s],
     vectors: &mut [S::f32s],
-    stride: usize,
+    features: usize,
     at: usize,
 ) {
-    let rows = piece_mut::<_, N>(vectors, stride, at);
-    for ([features, gradient], x) in rows.iter_mut().zip(x.chunks_exact(stride)) {
-        features.copy_from_slice(&x[at..at + N]);
+    let stride = x.len() / features;
+    let rows = piece_mut::<_, N>(vectors, features, at);
+    for ([feature, gradient], x) in rows.iter_mut().zip(x.chunks_exact(stride)) {
+        feature.copy_from_slice(&x[at..at + N]);
         gradient.fill(simd.splat_f32s(0.0));
     }
 }
@@ -161,12 +161,12 @@ fn lay_piece<S: Simd, const N: usize>(
 fn logits_beside<S: Simd, const N: usize>(
     simd: S,
     vectors: &[S::f32s],
-    stride: usize,
+    features: usize,
     (weights, indices, bias): (&[f32], &[u16], f32),
     z: &mut [S::f32s],
     at: usize,
 ) {
-    let rows = piece::<_, N>(vectors, stride, at);
+    let rows = piece::<_, N>(vectors, features, at);
     let mut sums = [simd.splat_f32s(bias); N];
     for (w, i) in weights.iter().zip(indices) {
         add_product(simd, *w, &rows[usize::from(*i)][0], &mut sums);
@@ -178,13 +178,13 @@ fn logits_beside<S: Simd, const N: usize>(
 fn backward_piece<S: Simd, const N: usize>(
     simd: S,
     vectors: &mut [S::f32s],
-    stride: usize,
+    features: usize,
     (weights, indices): (&[f32], &[u16]),
     g: &[S::f32s],
     gradients: &mut [f32],
     at: usize,
 ) {
-    let rows = piece_mut::<_, N>(vectors, stride, at);
+    let rows = piece_mut::<_, N>(vectors, features, at);
     let g = *g[at..].first_chunk::<N>().expect("as many gradients as samples");
     // Rows of weights may be padded to whole words.
     let (weights, indices) = (&weights[..gradients.len()], &indices[..gradients.len()]);
@@ -197,11 +197,15 @@ fn backward_piece<S: Simd, const N: usize>(
             *lanes = backward_connection(simd, &mut rows[usize::from(*i)], *w, &g);
         }
         let sums = sums_of_four(simd, lanes);
-        gradients.iter_mut().zip(sums).for_each(|(gradient, sum)| *gradient += sum);
+        gradients.iter_mut().zip(sums).for_each(
+            #[inline(always)]
+            |(gradient, sum)| *gradient = if at == 0 { sum } else { *gradient + sum },
+        );
     }
     for ((w, i), gradient) in weights_left.iter().zip(indices_left).zip(gradients_left) {
         let lanes = backward_connection(simd, &mut rows[usize::from(*i)], *w, &g);
-        *gradient += simd.reduce_sum_f32s(lanes);
+        let sum = simd.reduce_sum_f32s(lanes);
+        *gradient = if at == 0 { sum } else { *gradient + sum };
     }
 }
 
@@ -222,19 +226,11 @@ fn backward_connection<S: Simd, const N: usize>(
 }
 
 #[inline(always)]
-fn add_piece<S: Simd, const N: usize>(
-    simd: S,
-    vectors: &[S::f32s],
-    dx: &mut [S::f32s],
-    first: usize,
-    stride: usize,
-    at: usize,
-) {
-    let rows = piece::<_, N>(vectors, stride, at);
-    for ([_, gradient], dx) in rows[first..].iter().zip(dx.chunks_exact_mut(stride)) {
-        for (dx, gradient) in dx[at..at + N].iter_mut().zip(gradient) {
-            *dx = simd.add_f32s(*dx, *gradient);
-        }
+fn take_piece<S: Simd, const N: usize>(vectors: &[S::f32s], features: usize, dx: &mut [S::f32s], at: usize) {
+    let rows = piece::<_, N>(vectors, features, at);
+    let stride = dx.len() / features;
+    for ([_, gradient], dx) in rows.iter().zip(dx.chunks_exact_mut(stride)) {
+        dx[at..at + N].copy_from_slice(gradient);
     }
 }
 
@@ -242,7 +238,7 @@ fn add_piece<S: Simd, const N: usize>(
 mod tests {
     use pulp::{Simd, WithSimd};
 
-    use super::{SideBySide, add_gradients, logits, sum};
+    use super::{SideBySide, logits, sum};
 
     /// Walks over a label with small integers, whose products and sums are exact in every order.
     struct Walks {
@@ -279,10 +275,10 @@ mod tests {
                 4.0,
                 S::as_mut_simd_f32s(&mut plain).0,
             );
-            let mut gradients = vec![1.0; fan_in];
+            let mut gradients = vec![f32::NAN; fan_in];
             sides.backward(simd, &weights, &indices, S::as_simd_f32s(&g).0, &mut gradients);
-            let mut dx = vec![2.0; (features - 3) * columns];
-            add_gradients(simd, &room, &mut dx, 3, stride);
+            let mut dx = vec![2.0; features * columns];
+            sides.take_gradient(&mut dx);
 
             let what = format!("{features} features, {columns} columns, {} lanes", S::F32_LANES);
             let connections = || weights.iter().zip(indices.iter().map(|i| usize::from(*i)));
@@ -291,13 +287,13 @@ mod tests {
                 assert_eq!([beside[b], plain[b]], [truth; 2], "logit of sample {b}, {what}");
             }
             for (f, (_, i)) in connections().enumerate() {
-                let truth = (0..columns).fold(1.0, |sum, b| sum + g[b] * x[i * columns + b]);
+                let truth = (0..columns).fold(0.0, |sum, b| sum + g[b] * x[i * columns + b]);
                 assert_eq!(gradients[f], truth, "gradient of weight {f}, {what}");
             }
             for (at, dx) in dx.iter().enumerate() {
-                let (feature, b) = (at / columns + 3, at % columns);
+                let (feature, b) = (at / columns, at % columns);
                 let truth =
-                    connections().filter(|(_, i)| *i == feature).fold(2.0, |dx, (w, _)| dx + w * g[b]);
+                    connections().filter(|(_, i)| *i == feature).fold(0.0, |dx, (w, _)| dx + w * g[b]);
                 assert_eq!(*dx, truth, "gradient of feature {feature}, sample {b}, {what}");
             }
             assert_eq!(sum(simd, S::as_simd_f32s(&g).0), g.iter().sum::<f32>(), "{what}");

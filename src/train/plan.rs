@@ -383,9 +383,9 @@ mod tests {
             assert_eq!(heads > 0, more.len() == 3 || more == ["classifier.head=bottleneck"], "{more:?}");
         }
         // 300 labels in groups of 32 have 10 rows of 32 indices and of a word of regrown bits instead of 300; buffers
-        // are whole vectors of 16 bytes. Beside each of three partial gradients lie 32 features of 64 documents.
+        // are whole vectors of 16 bytes.
         let [own, shared] = [taken(&[]), taken(&["classifier.group=32"])].map(|plan| plan.memory.bytes);
-        assert_eq!(own - shared, 300 * (32 * 2 + 4) - (10 * 32 * 2 + 48) + 3 * 32 * 64 * 4);
+        assert_eq!(own - shared, 300 * (32 * 2 + 4) - (10 * 32 * 2 + 48));
         // A stratum is narrow, so an index takes a byte instead of two.
         let stratified = taken(&["classifier.pattern=stratified"]).memory.bytes;
         assert_eq!(own - stratified, 300 * 32);
