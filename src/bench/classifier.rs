@@ -1,7 +1,7 @@
 //! The fixed fan-in layer alone: a training step, a ranking, a rewiring.
 
 use super::timer::time;
-use super::{CACHED, Row, Work};
+use super::{CACHE, Row, Work};
 use crate::classifier::{
     FanIn, FanInOptions, Head, InvertedIndex, Loss, Positives, Prune, Ranker, Regrow, Step, StepScale,
 };
@@ -213,7 +213,7 @@ pub(super) fn measure(
     progress("classifier step");
     let recording = inputs.record(&head, sizes, &optimizer, 0);
     let bytes = recording.bytes_moved(device.runs_fused());
-    let memory_bytes = recording.bytes_moved_past(CACHED, device.runs_fused());
+    let memory_bytes = recording.bytes_moved_past(CACHE, device.runs_fused());
     drop(recording);
     let mut number = 0;
     let mut step = time("classifier step", seconds, || {

@@ -15,6 +15,7 @@ mod mapped;
 mod options;
 mod recording;
 pub mod shader;
+mod traffic;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::Slice;
+use super::traffic::Cache;
 use crate::error::{Error, Result};
 
 /// How a kernel uses one of its bindings.
@@ -184,29 +185,36 @@ impl Recording {
     /// `fused`: as an engine runs it that runs fused groups.
     #[must_use]
     pub fn bytes_moved(&self, fused: bool) -> u64 {
-        self.bytes_moved_past(0, fused)
-    }
-
-    /// [`Recording::bytes_moved`] of buffers larger than `cache` bytes: what launch after launch finds in a cache of that
-    /// size does not count.
-    #[must_use]
-    pub fn bytes_moved_past(&self, cache: u64, fused: bool) -> u64 {
-        let of = |access: &[Access], bindings: &[Slice]| -> u64 {
-            let large = access.iter().zip(bindings).filter(|(_, slice)| slice.buffer.bytes() > cache);
-            let bytes = large.map(|(access, slice)| match access {
+        self.accesses(fused)
+            .map(|(access, slice)| match access {
                 Access::Read | Access::ReadTexture | Access::WriteTexture => slice.bytes,
                 Access::Write => 2 * slice.bytes,
-            });
-            bytes.sum()
-        };
-        let of_launch = |launch: &Launch| of(launch.kernel.bindings, &launch.bindings);
-        let of_command = |command: &Command| match command {
-            Command::Launch(launch) => of_launch(launch),
-            Command::Fused { fused: form, bindings, .. } if fused => of(form.bindings, bindings),
-            Command::Fused { members, .. } => members.iter().map(of_launch).sum(),
-            Command::Upload { .. } | Command::Clear(_) | Command::ReadBack { .. } => 0,
-        };
-        self.commands.iter().map(of_command).sum()
+            })
+            .sum()
+    }
+
+    /// [`Recording::bytes_moved`] through a cache of so many bytes that drops what was not used for longest; it is empty at
+    /// first, and what it holds in the end is stored.
+    #[must_use]
+    pub fn bytes_moved_past(&self, cache: u64, fused: bool) -> u64 {
+        let mut cache = Cache::new(cache);
+        self.accesses(fused).for_each(|(access, slice)| cache.access(*access, slice));
+        cache.moved_in_all()
+    }
+
+    /// All slices of all launches and how they are accessed, in order.
+    fn accesses<'a>(&'a self, fused: bool) -> impl Iterator<Item = (&'a Access, &'a Slice)> {
+        let of_launch = |launch: &'a Launch| launch.kernel.bindings.iter().zip(&launch.bindings);
+        self.commands.iter().flat_map(move |command| -> Vec<_> {
+            match command {
+                Command::Launch(launch) => of_launch(launch).collect(),
+                Command::Fused { fused: form, bindings, .. } if fused => {
+                    form.bindings.iter().zip(bindings).collect()
+                }
+                Command::Fused { members, .. } => members.iter().flat_map(of_launch).collect(),
+                Command::Upload { .. } | Command::Clear(_) | Command::ReadBack { .. } => Vec::new(),
+            }
+        })
     }
 
     /// Answers every readback as if all buffers held zeros.
