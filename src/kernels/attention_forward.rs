@@ -3,8 +3,9 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::attention::{Attention, Head, Params, QUERIES, by_head, constants, heads_at_once, variants};
-use super::room::{Room, take};
+use super::attention::{
+    Attention, Head, Params, QUERIES, Room, by_head, constants, heads_at_once, take, variants,
+};
 use super::vector::{Left, exp_negative, product};
 use super::workgroups;
 use crate::device::{Access, Kernel, Launch, Slice, TwinCall, words_of};

@@ -7,9 +7,8 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::attention::{Head, Params, QUERIES, by_head, heads_at_once};
+use super::attention::{Head, Params, QUERIES, Room, by_head, heads_at_once, take};
 use super::dropout::Mask;
-use super::room::{Room, take};
 use super::vector::{Left, dot, exp_negative, product};
 use crate::device::{Access, Fused, TwinCall};
 

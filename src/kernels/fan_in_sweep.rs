@@ -7,6 +7,8 @@
 //! The features' gradient is gathered in a fixed number of partial sums, whatever the number of threads, and these are
 //! added in order.
 
+use std::cell::Cell;
+
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -17,7 +19,6 @@ use super::group_tiles::{GroupGradients, GroupLogits, open_group};
 use super::label_losses::{LossSum, loss_row};
 use super::label_walk::{SideBySide, sum};
 use super::optimizer::{Rates, Rule, state_chunks, step_slices};
-use super::room::{Room, take};
 use super::storage::{IndexReader, IndexRows, Rounding, Storage};
 use super::vector::fuses;
 use crate::device::{Fused, TwinCall, words_of};
@@ -103,6 +104,11 @@ pub fn params(
         loss_scale,
         rates,
     })
+}
+
+thread_local! {
+    /// A thread's room for features and their gradient side by side, which stays in its cache from part to part.
+    static SIDES: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
 /// A run of labels and everything that belongs to them.
@@ -197,10 +203,15 @@ impl WithSimd for Part<'_> {
     fn with_simd<S: Simd>(self, simd: S) -> f64 {
         let p = self.p;
         let (fan_in, columns) = (p.fan_in as usize, p.columns as usize);
-        let mut memory = Room::borrow(2 * self.x.len() + columns);
-        let mut room = memory.numbers();
-        let (both, row_values) = (take(&mut room, 2 * self.x.len()), take(&mut room, columns));
-        let mut sides = SideBySide::<S>::new(simd, self.x, both, columns / S::F32_LANES);
+        let mut own_sides = SIDES.take();
+        own_sides.resize(own_sides.len().max(2 * self.x.len() + 16), 0.0);
+        // From a cache line on, as all buffers are.
+        let start = own_sides.as_ptr().align_offset(64).min(16);
+        let room = &mut own_sides[start..][..2 * self.x.len()];
+        let mut sides = SideBySide::<S>::new(simd, self.x, room, columns / S::F32_LANES);
+        let mut row_room = vec![0.0_f32; columns + 16];
+        let start = row_room.as_ptr().align_offset(64).min(16);
+        let row_values = &mut row_room[start..start + columns];
         let mut gradients = vec![0.0_f32; fan_in];
         let (storage, weight_words) = (Storage::from_constant(p.weights), p.weight_words as usize);
         let mut opened = vec![0.0_f32; if storage == Storage::F32 { 0 } else { fan_in }];
@@ -240,7 +251,7 @@ impl WithSimd for Part<'_> {
             );
         }
         sides.take_gradient(self.partial);
-        memory.give_back();
+        SIDES.set(own_sides);
         p.step_bias(self.bias, &bias_gradients, [self.bias_first, self.bias_second]);
         losses.total()
     }

@@ -72,7 +72,6 @@ pub mod rewire_gradient;
 pub mod rewire_histogram;
 pub mod rewire_mask;
 pub mod rewire_regrow;
-mod room;
 pub mod row_bias;
 pub mod scale_by;
 pub mod square_sum;
