@@ -88,8 +88,8 @@ pub struct Report {
     pub rows: Vec<Row>,
 }
 
-/// Bytes of the cache through which [`Row::memory_bytes_over_bound`] is counted: of those that two cores of a server have to
-/// themselves and of the second-level caches of today's GPUs, few are smaller.
+/// Bytes of the cache through which [`Row::memory_bytes_over_bound`] is counted. An assumption: the second-level caches of two
+/// cores of a server (2.5 MiB on the Xeon of docs/benchmarks.md) and a little of the third that they share.
 pub const CACHE: u64 = 4 << 20;
 
 /// Names of the limits, in the order of [`Row::shares`].

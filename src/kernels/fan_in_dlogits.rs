@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::label_losses::loss_of_label;
+use super::loss_row::loss_of_label;
 use super::storage::{IndexRows, Precision, Storage};
 use super::vector::vectorised;
 use super::{WORKGROUP, columns_of, workgroups};

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::fan_in_dlogits::{Block, Loss, positives_of};
 use super::fan_in_step::open_features;
-use super::label_losses::loss_of_label;
+use super::loss_row::loss_of_label;
 use super::storage::{IndexReader, IndexRows, Storage};
 use super::vector::vectorised;
 use super::{WORKGROUP, columns_of, workgroups};

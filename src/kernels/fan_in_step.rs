@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::fan_in_dlogits::{Block, Loss, positives_of};
-use super::label_losses::loss_of_label;
+use super::loss_row::loss_of_label;
 use super::optimizer::{PaddedRates, Rates, Rule, state_chunks, step_slices};
 use super::storage::{IndexReader, IndexRows, OpenRow, Precision, Rounding, Storage};
 use super::vector::vectorised;

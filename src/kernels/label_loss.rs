@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::fan_in_dlogits::{Block, LOGITS, Loss, positives_of};
-use super::label_losses::loss_of_label;
+use super::loss_row::loss_of_label;
 use super::vector::vectorised;
 use super::{WORKGROUP, columns_of, workgroups};
 use crate::device::{Access, Kernel, Launch, Slice, TwinCall, words_of};

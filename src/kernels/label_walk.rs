@@ -129,7 +129,7 @@ impl<'a, S: Simd> SideBySide<'a, S> {
     }
 }
 
-/// Rows of features and gradients of the piece from vector `at` on, which [`Self::new`](SideBySide::new) made.
+/// Rows of features and gradients of the piece from vector `at` on, which [`SideBySide::new`] made.
 #[inline(always)]
 fn piece<T, const N: usize>(vectors: &[T], features: usize, at: usize) -> &[[[T; N]; 2]] {
     vectors[2 * features * at..][..2 * features * N].as_chunks().0.as_chunks().0

@@ -5,7 +5,7 @@ use pulp::Simd;
 use pulp::x86::{V3, V4};
 
 /// The sums of the lanes of four vectors. On x86 by shuffles of two vectors at a time, which take half the instructions
-/// that four sums take: in the classifier's way back these are as dear as a fourth of its multiply-adds.
+/// that four sums take; the classifier's way back needs this for every four connections.
 #[inline(always)]
 pub(super) fn sums_of_four<S: Simd>(simd: S, lanes: [S::f32s; 4]) -> [f32; 4] {
     #[cfg(target_arch = "x86_64")]
@@ -38,11 +38,7 @@ fn of_sixteen(simd: V4, [a, b, c, d]: [std::arch::x86_64::__m512; 4]) -> [f32; 4
     let (ab, cd) = (avx512._mm512_castps_pd(ab), avx512._mm512_castps_pd(cd));
     let [front, back] = [avx512._mm512_unpacklo_pd(ab, cd), avx512._mm512_unpackhi_pd(ab, cd)];
     let all = avx512._mm512_add_ps(avx512._mm512_castpd_ps(front), avx512._mm512_castpd_ps(back));
-    let upper =
-        avx512._mm512_castpd_ps(avx512._mm512_castsi512_pd(avx512._mm512_shuffle_i64x2::<0b11_10_11_10>(
-            avx512._mm512_castps_si512(all),
-            avx512._mm512_castps_si512(all),
-        )));
+    let upper = avx512._mm512_shuffle_f32x4::<0b11_10_11_10>(all, all);
     let half =
         simd.avx._mm256_add_ps(avx512._mm512_castps512_ps256(all), avx512._mm512_castps512_ps256(upper));
     quarter(*simd, half)

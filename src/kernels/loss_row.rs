@@ -196,10 +196,22 @@ mod tests {
                 .filter(|i| (*i as usize + 1).is_multiple_of(every))
                 .map(|i| [9, i])
                 .collect();
-            for loss in [Loss::Bce, Loss::SquaredHinge] {
+            for (loss, fused) in
+                [Loss::Bce, Loss::SquaredHinge].into_iter().flat_map(|loss| [(loss, false), (loss, true)])
+            {
                 let logits: Vec<f32> = (0..columns).map(logit).collect();
                 let mut z = logits.clone();
-                let sum = loss_of_label(loss, &mut z, batch, &positives, scale);
+                let mut losses = LossSum::default();
+                let (z_of, sum) = (&mut z[..], &mut losses);
+                match (loss, fused) {
+                    (Loss::Bce, false) => loss_row::<false, false>(z_of, batch, &positives, scale, sum),
+                    (Loss::Bce, true) => loss_row::<false, true>(z_of, batch, &positives, scale, sum),
+                    (Loss::SquaredHinge, false) => {
+                        loss_row::<true, false>(z_of, batch, &positives, scale, sum)
+                    }
+                    (Loss::SquaredHinge, true) => loss_row::<true, true>(z_of, batch, &positives, scale, sum),
+                }
+                let sum = losses.total();
                 let mut total = 0.0;
                 for (sample, (z, gradient)) in logits.iter().zip(&z).enumerate() {
                     let (loss, truth) = if sample < batch {
@@ -210,12 +222,12 @@ mod tests {
                     };
                     total += loss;
                     let truth = f64::from(scale) * truth;
-                    // exp, the reciprocal and two products are each rounded to 2⁻²³ or better.
+                    // 2e-7 of exp, 1.5e-7 of the reciprocal and 6e-8 of each of two products.
                     let off = (f64::from(*gradient) - truth).abs();
                     assert!(off <= 5e-7 * truth.abs(), "sample {sample}: {gradient}, not {truth}");
                 }
-                // A sum of at most 62 numbers in 32 bits.
-                let off = (f64::from(sum) - total).abs();
+                // A lane adds up at most 62 numbers in 32 bits.
+                let off = (sum - total).abs();
                 assert!(off <= 62.0 * 6e-8 * total, "{loss:?} of {batch}: {sum}, not {total}");
             }
         }
@@ -239,7 +251,7 @@ mod tests {
         assert_eq!(loss_of(f32::INFINITY), f32::INFINITY);
         assert!(loss_of(f32::NEG_INFINITY) < 1e-30);
         assert_eq!(loss_of(1e30), 16.0 * 1e30);
-        // Samples that are lost in a product of more than a number of 32 bits holds.
+        // 2⁴⁰⁹⁶ is more than a number of 64 bits holds.
         assert!(
             (loss_of_label(Loss::Bce, &mut [0.0; 4096], 4096, &[], 1.0) / 4096.0 - 2.0_f32.ln()).abs() < 1e-6
         );
