@@ -15,6 +15,9 @@ const TILE_COLUMNS: usize = 256;
 /// Side of the squares in which a matrix is turned: a quarter of a vector of 512 bits.
 const SQUARE: usize = 4;
 
+/// Most lanes of a vector.
+const MAX_LANES: usize = 16;
+
 /// Numbers from a cache line on, as all buffers are.
 struct Lines {
     room: Vec<f32>,
@@ -220,18 +223,25 @@ fn turn<S: Simd>(
     } else {
         [0, 0]
     };
-    for row in (0..whole[0]).step_by(SQUARE) {
-        for column in (0..whole[1]).step_by(across) {
-            let band: [S::f32s; SQUARE] = std::array::from_fn(|r| {
-                S::as_simd_f32s(&from[(row + r) * from_stride + column..][..across]).0[0]
-            });
+    for column in (0..whole[1]).step_by(across) {
+        // What all rows of these columns become: equally long, so that one comparison does for all.
+        let mut lines: [&mut [f32]; MAX_LANES] = Default::default();
+        let mut rest = &mut to[column * to_stride..];
+        for line in &mut lines[..across] {
+            let (mine, later) = rest.split_at_mut(to_stride.min(rest.len()));
+            (*line, rest) = (&mut mine[..rows], later);
+        }
+        for row in (0..whole[0]).step_by(SQUARE) {
+            let mut band = [simd.splat_f32s(0.0); SQUARE];
+            for (r, vector) in band.iter_mut().enumerate() {
+                *vector = S::as_simd_f32s(&from[(row + r) * from_stride + column..][..across]).0[0];
+            }
             // Four vectors deinterleaved by four: each square in them turned, in its place.
             let turned = simd.deinterleave_shfl_f32s(band);
             for (c, turned) in turned.iter().enumerate() {
                 let squares: &[f32] = bytemuck::cast_slice(std::slice::from_ref(turned));
                 for (square, turned) in squares.chunks_exact(SQUARE).enumerate() {
-                    let column = column + square * SQUARE + c;
-                    to[column * to_stride + row..][..SQUARE].copy_from_slice(turned);
+                    lines[square * SQUARE + c][row..row + SQUARE].copy_from_slice(turned);
                 }
             }
         }

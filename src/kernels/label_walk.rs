@@ -38,6 +38,8 @@ macro_rules! in_pieces {
     };
 }
 
+pub(super) use in_pieces;
+
 /// z[b] = bias + Σ_f w[f] · x[indices[f], b]; rows of x begin `stride` vectors apart.
 #[inline(always)]
 pub(super) fn logits<S: Simd>(

@@ -3,6 +3,7 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::label_walk::in_pieces;
 use super::{Fetch, WORKGROUP, workgroups};
 use crate::device::{Access, Kernel, Launch, Slice, TwinCall, words_of};
 
@@ -96,18 +97,35 @@ impl WithSimd for Lanes<'_> {
         let stride = self.p.quads as usize * 4 / S::F32_LANES;
         for (lane, sums) in self.sums.chunks_exact_mut(16).enumerate() {
             let (sums, _) = S::as_mut_simd_f32s(sums);
-            let mut held = [simd.splat_f32s(0.0); 16];
-            let mut state = (self.first + lane as u32).wrapping_mul(2_654_435_761);
-            for _ in 0..self.p.rounds {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                let row = (((state >> 16) * self.p.features) >> 16) as usize * stride;
-                for tile in x[row..row + stride].chunks_exact(vectors) {
-                    for (held, x) in held.iter_mut().zip(tile) {
-                        *held = simd.add_f32s(*held, *x);
-                    }
-                }
-            }
-            sums.copy_from_slice(&held[..vectors]);
+            sums.fill(simd.splat_f32s(0.0));
+            let seed = (self.first + lane as u32).wrapping_mul(2_654_435_761);
+            in_pieces!(stride, add_rows::<S>(simd, self.p, (x, stride), seed, &mut sums[..vectors]));
         }
+    }
+}
+
+/// Adds `N` vectors of each row, from vector `at` on, to the sums of their samples. No addition waits for another of its row.
+#[inline(always)]
+fn add_rows<S: Simd, const N: usize>(
+    simd: S,
+    p: &Params,
+    (x, stride): (&[S::f32s], usize),
+    seed: u32,
+    sums: &mut [S::f32s],
+    at: usize,
+) {
+    let mut held = [simd.splat_f32s(0.0); N];
+    let mut state = seed;
+    for _ in 0..p.rounds {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let row = (((state >> 16) * p.features) >> 16) as usize * stride;
+        let x = x[row + at..].first_chunk::<N>().expect("rows of whole vectors");
+        for n in 0..N {
+            held[n] = simd.add_f32s(held[n], x[n]);
+        }
+    }
+    for (n, held) in held.into_iter().enumerate() {
+        let sum = &mut sums[(at + n) % sums.len()];
+        *sum = simd.add_f32s(*sum, held);
     }
 }

@@ -49,10 +49,21 @@ pub(crate) fn exp_negative<const FUSED: bool>(x: f32) -> f32 {
     p * f32::from_bits((rounded.to_bits() << 23).wrapping_add(1.0_f32.to_bits()))
 }
 
-/// `n` vectors from `at` on, as an array: with its length known, sums over it stay in registers.
+/// The first `N` elements of each of `count` rows that begin `stride` elements apart: of all but the last, and of the last, which
+/// may end there. Known lengths, so that sums over them stay in registers and a loop over rows makes no comparisons.
 #[inline(always)]
-fn run<T, const N: usize>(x: &[T], at: usize) -> &[T; N] {
-    x[at..].first_chunk().expect("the operands of a product hold all its elements")
+fn rows_of<T, const N: usize>(
+    x: &[T],
+    stride: usize,
+    count: usize,
+) -> (impl Iterator<Item = &[T; N]>, &[T; N]) {
+    const SHORT: &str = "the operands of a product hold all its elements";
+    let (rows, last) = x.split_at((count - 1) * stride);
+    let rows = rows.chunks_exact(stride).map(
+        #[inline(always)]
+        |row| row.first_chunk().expect(SHORT),
+    );
+    (rows, last.first_chunk().expect(SHORT))
 }
 
 /// A matrix of which single numbers are read: element (i, k) lies at `i · stride + k`, or, transposed, at
@@ -100,6 +111,13 @@ pub(crate) fn product_into<S: Simd>(
     add: bool,
 ) {
     let mut x = 0;
+    // Sixteen sums fill half of the 32 registers of AVX-512, eight half of the 16 of AVX2.
+    if S::F32_LANES >= 16 {
+        while x + 4 <= width {
+            columns::<S, 4>(simd, m, x, k, a, (b, b_stride), (c, row_of), add);
+            x += 4;
+        }
+    }
     while x + 2 <= width {
         columns::<S, 2>(simd, m, x, k, a, (b, b_stride), (c, row_of), add);
         x += 2;
@@ -121,8 +139,7 @@ fn columns<S: Simd, const C: usize>(
     add: bool,
 ) {
     let mut row = 0;
-    // Sixteen sums fill half of the 32 registers of AVX-512, eight half of the 16 of AVX2.
-    if S::F32_LANES >= 16 {
+    if S::F32_LANES >= 16 && C <= 2 {
         while row + 8 <= m {
             tile::<S, 8, C>(simd, [row, x, k], a, b, (c, row_of), add);
             row += 8;
@@ -149,27 +166,23 @@ fn tile<S: Simd, const R: usize, const C: usize>(
     add: bool,
 ) {
     let mut sums = [[simd.splat_f32s(0.0); C]; R];
-    if a.transposed {
-        for k in 0..k {
-            let b = run::<_, C>(b, k * b_stride + x);
-            let a = run::<_, R>(a.numbers, k * a.stride + row);
-            for (sums, a) in sums.iter_mut().zip(a) {
-                let a = simd.splat_f32s(*a);
-                for n in 0..C {
-                    sums[n] = simd.mul_add_e_f32s(a, b[n], sums[n]);
-                }
+    if let Some(last) = k.checked_sub(1) {
+        let (b_rows, b_last) = rows_of::<_, C>(&b[x..], b_stride, k);
+        if a.transposed {
+            let (a_rows, a_last) = rows_of::<_, R>(&a.numbers[row..], a.stride, k);
+            for (a, b) in a_rows.zip(b_rows) {
+                add_row(simd, a, b, &mut sums);
             }
-        }
-    } else {
-        let rows: [&[f32]; R] = std::array::from_fn(|r| &a.numbers[(row + r) * a.stride..][..k]);
-        for k in 0..k {
-            let b = run::<_, C>(b, k * b_stride + x);
-            for (sums, row) in sums.iter_mut().zip(&rows) {
-                let a = simd.splat_f32s(row[k]);
-                for n in 0..C {
-                    sums[n] = simd.mul_add_e_f32s(a, b[n], sums[n]);
-                }
+            add_row(simd, a_last, b_last, &mut sums);
+        } else {
+            let mut rows = [a.numbers; R];
+            for (r, numbers) in rows.iter_mut().enumerate() {
+                *numbers = &a.numbers[(row + r) * a.stride..][..k];
             }
+            for (k, b) in (0..last).zip(b_rows) {
+                add_row(simd, &column_of(&rows, k), b, &mut sums);
+            }
+            add_row(simd, &column_of(&rows, last), b_last, &mut sums);
         }
     }
     // Row after row, so that rows that coincide get both sums.
@@ -179,6 +192,33 @@ fn tile<S: Simd, const R: usize, const C: usize>(
             c[n] = if add { simd.add_f32s(c[n], sums[n]) } else { sums[n] };
         }
     }
+}
+
+/// sums += a · b, for each number of `a` and vector of `b`.
+#[inline(always)]
+fn add_row<S: Simd, const R: usize, const C: usize>(
+    simd: S,
+    a: &[f32; R],
+    b: &[S::f32s; C],
+    sums: &mut [[S::f32s; C]; R],
+) {
+    for (sums, a) in sums.iter_mut().zip(a) {
+        let a = simd.splat_f32s(*a);
+        for n in 0..C {
+            sums[n] = simd.mul_add_e_f32s(a, b[n], sums[n]);
+        }
+    }
+}
+
+/// The number at `k` of each row.
+#[inline(always)]
+fn column_of<const R: usize>(rows: &[&[f32]; R], k: usize) -> [f32; R] {
+    // A loop: `array::from_fn` would be called, and hide that all rows are equally long.
+    let mut column = [0.0; R];
+    for r in 0..R {
+        column[r] = rows[r][k];
+    }
+    column
 }
 
 /// Inner product of two slices of the same length.
