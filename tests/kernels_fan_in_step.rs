@@ -15,8 +15,8 @@ use regrow::kernels::{
     half_features, positive_bits,
 };
 use support::device::{
-    Outputs, assert_close, compare, engines, fetches, garbage, group_kernels, run, subgroups, sum_tolerance,
-    texture_of, textures, upload, writable,
+    GUARD, Outputs, assert_close, compare, engines, fetches, garbage, group_kernels, run, subgroups,
+    sum_tolerance, texture_of, textures, upload, writable,
 };
 use support::layer::{Hyper, Layer};
 
@@ -258,11 +258,17 @@ fn step(device: &Device, layer: &Layer, options: &StepOptions, form: Form) -> Af
         let bits = garbage(device, rows * positive_bits::words(columns)).whole();
         let count = layer.positives.len();
         run(device, [positive_bits::launch(rows, block.first_label, columns, count, [&positives, &bits])]);
-        let tiles = Tiles::of(device, block.group).unwrap();
+        let tiles = Tiles::of(device, block).unwrap();
         let sizes = (layer.features, parts(layer).1, tiles);
         let (inputs, changed) = ([&x, &indices, &bits], [&w, &b, &m, &v, &bm, &bv]);
-        let out = [&dlogits, &after.partial.whole(), &label_loss];
+        // Logit gradients first, then what some tiles keep besides.
+        let scratch = vec![0.0_f32; parts(layer).1 * tiles.scratch(block)];
+        let kept = writable(device, &scratch);
+        let out = [&kept.whole(), &after.partial.whole(), &label_loss];
         run(device, [fan_in_group_step::launch(block, options, sizes, inputs, changed, out)]);
+        let words: Vec<u32> = device.read_vec(&kept, (kept.bytes() / 4) as usize).unwrap();
+        assert!(words[scratch.len()..].iter().all(|word| *word == GUARD), "words beyond the end of scratch");
+        device.write(&after.dlogits, 0, bytemuck::cast_slice(&words[..dlogits_len(layer, form)])).unwrap();
         return after;
     }
     if form == Form::Groups {

@@ -21,17 +21,19 @@
 
 // Lanes of a subgroup, which is a workgroup
 const SUBGROUP: u32 = 8u;
-// Labels whose logits a lane holds
-const LABELS: u32 = 32u;
+// Connections whose features a lane holds for its eight samples, while it goes over the labels
+const SEEN: u32 = 64u;
 // Labels whose logit gradients a lane holds, while they send back
 const BACK: u32 = 32u;
-// Labels of whose weights a lane holds the gradients, for eight connections
-const STEPPED: u32 = 32u;
+// Samples, in eights, of which a lane holds its eight connections' features, while it goes over the labels; a lane for each
+const STEPPED: u32 = 8u;
 
 // Registers for the features of eight connections, a lane for each
 const HELD: u32 = max(8u / SUBGROUP, 1u);
-// Those for a number of each of LABELS and of BACK labels, a lane for each
-const VECTORS: u32 = max(LABELS / SUBGROUP, 1u);
+// Eights of the connections that are seen, and registers for their weights, a lane for each
+const SEEN_EIGHTS: u32 = SEEN / 8u;
+const SEEN_VECTORS: u32 = max(SEEN_EIGHTS / SUBGROUP, 1u);
+// Registers for a number of each of BACK labels, a lane for each
 const BACK_VECTORS: u32 = max(BACK / SUBGROUP, 1u);
 
 struct Params {
@@ -70,6 +72,7 @@ struct Group {
     labels: u32,  // of the last group perhaps fewer
     scratch: u32, // where its logit gradients begin, in eights
     lane: u32,
+    part: u32,
 }
 
 // Of labels or connections beyond the end the last one stands in, for nobody.
@@ -97,6 +100,13 @@ fn kth_feature(features: array<u32, HELD>, k: u32) -> u32 {
     return subgroupShuffle(feature, k % SUBGROUP);
 }
 
+// The weights of eight connections from `begin` on; beyond the last one they are zero.
+fn weights_or_zeros(row: u32, begin: u32) -> array<f32, 8> {
+    var weights = weights_of(row, min(begin, params.fan_in - 1u));
+    for (var q = 0u; q < 8u; q++) { weights[q] = select(0.0, weights[q], begin < params.fan_in); }
+    return weights;
+}
+
 // The lane's k-th.
 fn kth(weights: array<f32, 8>, k: u32) -> f32 {
     var all = weights;
@@ -105,58 +115,43 @@ fn kth(weights: array<f32, 8>, k: u32) -> f32 {
     return weight;
 }
 
-// Logits of up to LABELS labels for the lane's eight samples; their gradients go to scratch. Returns the loss.
-fn forward(group: Group, begin: u32, eight: u32, inside: bool) -> f32 {
+// Logits of all labels for the lane's eight samples; their gradients go to scratch. Returns the loss.
+fn forward(group: Group, eight: u32, inside: bool) -> f32 {
     let eights = params.columns / 8u;
     let mine = min(eight, eights - 1u);
-    var low: array<vec4<f32>, LABELS>;
-    var high: array<vec4<f32>, LABELS>;
-    for (var i = 0u; i < LABELS; i++) {
-        low[i] = vec4<f32>(bias[row_at(group, begin + i)]);
-        high[i] = low[i];
-    }
-    for (var run = 0u; run < params.fan_in; run += 8u) {
-        let features = features_of(group, run);
-        // A lane has the weights of a label.
-        var weights: array<array<f32, 8>, VECTORS>;
-        for (var v = 0u; v < VECTORS; v++) {
-            weights[v] = weights_of(row_at(group, begin + v * SUBGROUP + group.lane), run);
+    var loss = 0.0;
+    for (var run = 0u; run < params.fan_in; run += SEEN) {
+        var seen: array<array<Eight, 8>, SEEN_EIGHTS>;
+        for (var r = 0u; r < SEEN_EIGHTS; r++) {
+            let features = features_of(group, run + 8u * r);
+            for (var k = 0u; k < 8u; k++) { seen[r][k] = fetch(kth_feature(features, k) * eights + mine); }
         }
-        let end = min(8u, params.fan_in - run);
-        for (var k = 0u; k < end; k += 2u) {
-            let x0 = fetch(kth_feature(features, k) * eights + mine);
-            let x1 = fetch(kth_feature(features, k + 1u) * eights + mine);
-            for (var v = 0u; v < VECTORS; v++) {
-                let of_lane_0 = kth(weights[v], k);
-                let of_lane_1 = kth(weights[v], k + 1u);
-                for (var i = 0u; i < LABELS / VECTORS; i++) {
-                    let w0 = subgroupShuffle(of_lane_0, i);
-                    let w1 = subgroupShuffle(of_lane_1, i);
-                    low[v * SUBGROUP + i] += w0 * x0.low + w1 * x1.low;
-                    high[v * SUBGROUP + i] += w0 * x0.high + w1 * x1.high;
+        for (var label = 0u; label < group.labels; label++) {
+            let row = group.first + label;
+            let at = group.scratch + label * eights + mine;
+            // A lane has the weights of eight connections; beyond the last one they are zero.
+            var weights: array<array<f32, 8>, SEEN_VECTORS>;
+            for (var v = 0u; v < SEEN_VECTORS; v++) {
+                weights[v] = weights_or_zeros(row, run + 8u * (v * SUBGROUP + group.lane));
+            }
+            var z = Eight(vec4<f32>(bias[row]), vec4<f32>(bias[row]));
+            if run > 0u { z = gradients_of(at); }
+            for (var r = 0u; r < SEEN_EIGHTS; r++) {
+                for (var k = 0u; k < 8u; k++) {
+                    let w = subgroupShuffle(weights[r / SUBGROUP][k], r % SUBGROUP);
+                    z.low += w * seen[r][k].low;
+                    z.high += w * seen[r][k].high;
                 }
             }
+            if run + SEEN >= params.fan_in {
+                let bits = positive_bits[row * params.bit_words + mine / 4u] >> ((mine % 4u) * 8u);
+                let r0 = loss_of(z.low, signs(bits, eight * 8u));
+                let r1 = loss_of(z.high, signs(bits >> 4u, eight * 8u + 4u));
+                z = Eight(params.scale * r0.gradient, params.scale * r1.gradient);
+                loss += dot(r0.loss + r1.loss, vec4<f32>(1.0));
+            }
+            if inside { store_gradients(at, z.low, z.high); }
         }
-    }
-    var loss = 0.0;
-    let labels = min(LABELS, group.labels - begin);
-    // By labels, so that the code of a loss is there once: a driver unrolls loops over constants.
-    for (var label = 0u; label < labels; label++) {
-        var z0 = vec4<f32>(0.0);
-        var z1 = vec4<f32>(0.0);
-        for (var i = 0u; i < LABELS; i++) {
-            z0 = select(z0, low[i], i == label);
-            z1 = select(z1, high[i], i == label);
-        }
-        let row = group.first + begin + label;
-        let bits = positive_bits[row * params.bit_words + mine / 4u] >> ((mine % 4u) * 8u);
-        let r0 = loss_of(z0, signs(bits, eight * 8u));
-        let r1 = loss_of(z1, signs(bits >> 4u, eight * 8u + 4u));
-        if inside {
-            let at = group.scratch + (begin + label) * eights + eight;
-            store_gradients(at, params.scale * r0.gradient, params.scale * r1.gradient);
-        }
-        loss += dot(r0.loss + r1.loss, vec4<f32>(1.0));
     }
     return loss;
 }
@@ -206,62 +201,72 @@ fn quad_of_lane(quad: vec4<f32>, k: u32) -> vec4<f32> {
     );
 }
 
-fn dots(g: vec4<f32>, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
-    return vec4<f32>(dot(g, a), dot(g, b), dot(g, c), dot(g, d));
-}
-
-// The step of up to STEPPED labels' weights from the lane's eight connections on, and of their biases.
-fn step_labels(group: Group, begin: u32, first_slot: u32) {
+// The step of the group's weights of the lane's eight connections from `first_slot` on, and of its biases.
+fn step_labels(group: Group, first_slot: u32) {
     let eights = params.columns / 8u;
     let slot = first_slot + 8u * group.lane;
-    var at: array<u32, 8>;
-    for (var q = 0u; q < 8u; q++) { at[q] = feature_at(group, slot + q) * eights; }
-    var low: array<vec4<f32>, STEPPED>;
-    var high: array<vec4<f32>, STEPPED>;
-    var sum: array<f32, STEPPED>;
-    for (var i = 0u; i < STEPPED; i++) {
-        low[i] = vec4<f32>(0.0);
-        high[i] = vec4<f32>(0.0);
-        sum[i] = 0.0;
-    }
-    for (var run = 0u; run < eights; run += SUBGROUP) {
-        let end = min(SUBGROUP, eights - run);
-        let own = min(group.lane, end - 1u);
-        var g: array<Eight, STEPPED>;
-        for (var i = 0u; i < STEPPED; i++) {
-            g[i] = gradients_of(group.scratch + min(begin + i, group.labels - 1u) * eights + run + own);
-            sum[i] += select(0.0, dot(g[i].low + g[i].high, vec4<f32>(1.0)), group.lane < end);
+    for (var run = 0u; run < eights; run += STEPPED) {
+        // Of samples beyond the end the last ones stand in: their gradients are zero.
+        var seen: array<array<Eight, 8>, STEPPED>;
+        for (var q = 0u; q < 8u; q++) {
+            let at = feature_at(group, slot + q) * eights;
+            for (var k = 0u; k < STEPPED; k++) { seen[k][q] = fetch(at + min(run + k, eights - 1u)); }
         }
-        for (var k = 0u; k < end; k++) {
-            var seen: array<Eight, 8>;
-            for (var q = 0u; q < 8u; q++) { seen[q] = fetch(at[q] + run + k); }
-            for (var i = 0u; i < STEPPED; i++) {
-                let from_low = quad_of_lane(g[i].low, k);
-                let from_high = quad_of_lane(g[i].high, k);
-                low[i] += dots(from_low, seen[0].low, seen[1].low, seen[2].low, seen[3].low)
-                    + dots(from_high, seen[0].high, seen[1].high, seen[2].high, seen[3].high);
-                high[i] += dots(from_low, seen[4].low, seen[5].low, seen[6].low, seen[7].low)
-                    + dots(from_high, seen[4].high, seen[5].high, seen[6].high, seen[7].high);
+        let own = run + min(group.lane, STEPPED - 1u);
+        let inside = own < eights && group.lane < STEPPED;
+        for (var label = 0u; label < group.labels; label++) {
+            let row = group.first + label;
+            let gradients = group.scratch + label * eights;
+            var g = gradients_of(gradients + min(own, eights - 1u));
+            g.low = select(vec4<f32>(0.0), g.low, inside);
+            g.high = select(vec4<f32>(0.0), g.high, inside);
+            let kept = kept_at(group, label, slot);
+            var sum = Eight(vec4<f32>(0.0), vec4<f32>(0.0));
+            if run > 0u { sum = gradients_of(kept); }
+            for (var k = 0u; k < STEPPED; k++) {
+                let low = quad_of_lane(g.low, k);
+                let high = quad_of_lane(g.high, k);
+                sum.low += vec4<f32>(
+                    dot_of(low, high, seen[k][0]),
+                    dot_of(low, high, seen[k][1]),
+                    dot_of(low, high, seen[k][2]),
+                    dot_of(low, high, seen[k][3]),
+                );
+                sum.high += vec4<f32>(
+                    dot_of(low, high, seen[k][4]),
+                    dot_of(low, high, seen[k][5]),
+                    dot_of(low, high, seen[k][6]),
+                    dot_of(low, high, seen[k][7]),
+                );
+            }
+            if run + STEPPED < eights {
+                store_gradients(kept, sum.low, sum.high);
+                continue;
+            }
+            let a = sum.low;
+            let b = sum.high;
+            step_weights(row, slot, array<f32, 8>(a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w));
+            if first_slot == 0u && params.train_bias == 1u {
+                var of_bias = dot(g.low + g.high, vec4<f32>(1.0));
+                for (var before = 0u; before < run; before += STEPPED) {
+                    let earlier = gradients_of(gradients + min(before + group.lane, eights - 1u));
+                    of_bias += select(0.0, dot(earlier.low + earlier.high, vec4<f32>(1.0)), group.lane < STEPPED);
+                }
+                let gradient = subgroupAdd(of_bias);
+                if group.lane == 0u { step_bias(row, gradient); }
             }
         }
     }
-    let labels = min(STEPPED, group.labels - begin);
-    for (var label = 0u; label < labels; label++) {
-        var a = vec4<f32>(0.0);
-        var b = vec4<f32>(0.0);
-        var s = 0.0;
-        for (var i = 0u; i < STEPPED; i++) {
-            a = select(a, low[i], i == label);
-            b = select(b, high[i], i == label);
-            s = select(s, sum[i], i == label);
-        }
-        let row = group.first + begin + label;
-        step_weights(row, slot, array<f32, 8>(a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w));
-        if first_slot == 0u && params.train_bias == 1u {
-            let gradient = subgroupAdd(s);
-            if group.lane == 0u { step_bias(row, gradient); }
-        }
-    }
+}
+
+fn dot_of(low: vec4<f32>, high: vec4<f32>, seen: Eight) -> f32 {
+    return dot(low, seen.low) + dot(high, seen.high);
+}
+
+// Where a sum over the first samples waits for the others, in eights: behind all logit gradients.
+fn kept_at(group: Group, label: u32, slot: u32) -> u32 {
+    let across = (params.fan_in + 8u * SUBGROUP - 1u) / (8u * SUBGROUP) * SUBGROUP;
+    return params.parts * params.group * (params.columns / 8u) + (group.part * params.group + label) * across + slot / 8u;
 }
 
 @compute @workgroup_size(SUBGROUP)
@@ -277,23 +282,18 @@ fn main(
     for (var index_row = part * share; index_row < end; index_row++) {
         let first = index_row * params.group;
         let labels = min(params.group, params.rows - first);
-        let group = Group(index_row, first, labels, part * params.group * eights, lane);
+        let group = Group(index_row, first, labels, part * params.group * eights, lane, part);
         for (var run = 0u; run < eights; run += SUBGROUP) {
             let eight = run + lane;
             let inside = eight < eights;
-            var loss = 0.0;
-            for (var begin = 0u; begin < labels; begin += LABELS) {
-                loss += forward(group, begin, eight, inside);
-            }
+            let loss = forward(group, eight, inside);
             if inside { losses[index_row * eights + eight] = loss; }
             for (var begin = 0u; begin < labels; begin += BACK) {
                 send_back(group, begin, eight, inside, part);
             }
         }
-        for (var begin = 0u; begin < labels; begin += STEPPED) {
-            for (var slot = 0u; slot < params.fan_in; slot += 8u * SUBGROUP) {
-                step_labels(group, begin, slot);
-            }
+        for (var slot = 0u; slot < params.fan_in; slot += 8u * SUBGROUP) {
+            step_labels(group, slot);
         }
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct GroupPass {
     tiles: Tiles,
     /// Which samples are positive for the labels of a chunk, [rows, words].
     bits: Buffer,
-    /// Logit gradients of a group, [`PARTS`, group, columns].
+    /// Logit gradients of a group and sums of its weights' gradients, [`PARTS`, [`Tiles::scratch`]].
     dlogits: Buffer,
     /// Losses of a chunk, [rows / group, columns / 8].
     losses: Buffer,
@@ -40,8 +40,8 @@ fn chunk_groups(device: &Device, options: &FanInOptions) -> Option<(usize, Tiles
     if device.kind() != DeviceKind::SoftwareGpu || group == 1 || partial > WORKSPACE_BYTES {
         return None;
     }
-    let tiles = Tiles::of(device, group)?;
     let block = Block { rows: group, first_label: 0, fan_in, group, batch: max_batch, precision };
+    let tiles = Tiles::of(device, block)?;
     let of_part = SOFTWARE_ITERATIONS / tiles.rounds_of_a_group(block);
     let groups = PARTS * of_part / UNIT * UNIT;
     (groups > 0).then_some((groups, tiles))
@@ -59,11 +59,13 @@ impl GroupPass {
         let (rows, columns) = (chunk_rows.min(block_rows), columns_of(options.max_batch));
         let groups = rows.div_ceil(options.group);
         let allocate = |label: &str, numbers: usize| device.allocate(label, (numbers * 4) as u64);
+        let FanInOptions { group, fan_in, max_batch, precision, .. } = *options;
+        let block = Block { rows, first_label: 0, fan_in, group, batch: max_batch, precision };
         Ok(Some(Self {
             chunk_rows,
             tiles,
             bits: allocate("positives of a chunk", rows * positive_bits::words(columns))?,
-            dlogits: allocate("logit gradients", PARTS * options.group * columns)?,
+            dlogits: allocate("logit gradients", PARTS * tiles.scratch(block))?,
             losses: allocate("label losses", groups * columns / 8)?,
             partial: allocate("partial feature gradients", PARTS * options.features * columns)?,
         }))
@@ -113,7 +115,7 @@ impl GroupPass {
         let losses = fan_in_group_step::losses(shape);
         let of_groups = rows_of(&self.losses, 0, losses, 1);
         let parts = PARTS.min(shape.index_rows());
-        let dlogits = rows_of(&self.dlogits, 0, parts * shape.group, columns);
+        let dlogits = rows_of(&self.dlogits, 0, parts, self.tiles.scratch(shape));
         let partial = rows_of(&self.partial, 0, parts * features, columns);
         recording.launch(fan_in_group_step::launch(
             shape,

@@ -17,35 +17,42 @@ use crate::device::{Constants, Device, Kernel, Launch, Slice, TwinCall, words_of
 pub struct Tiles {
     /// Lanes of a subgroup, which takes one group after the other.
     subgroup: u32,
-    /// Labels whose logits a lane holds.
-    labels: usize,
+    /// Connections whose features a lane holds, eight samples of each, while it goes over the labels.
+    seen: usize,
     /// Labels whose logit gradients a lane holds, while they send back.
     back: usize,
-    /// Labels of whose weights a lane holds the gradients.
+    /// Samples, in eights, of which a lane holds the features of eight connections, while it goes over the labels.
     stepped: usize,
     /// Whether drivers unroll the loops over these numbers, so that they are no rounds: not where naga guards them.
     unrolled: bool,
 }
 
 impl Tiles {
-    const LARGE: Self = Self { subgroup: 8, labels: 32, back: 32, stepped: 32, unrolled: true };
-    const SMALL: Self = Self { subgroup: 8, labels: 8, back: 8, stepped: 4, unrolled: false };
+    const LARGE: Self = Self { subgroup: 8, seen: 128, back: 32, stepped: 8, unrolled: true };
+    const SMALL: Self = Self { subgroup: 8, seen: 8, back: 8, stepped: 1, unrolled: false };
 
-    /// Those for groups of so many labels on a device, if it has subgroups. Where every access is guarded they are small:
-    /// drivers take long over large ones there.
+    /// Those for labels as in `block`, and batches of up to its own, on a device, if it has subgroups. Where every access is
+    /// guarded they are small: drivers take long over large ones there.
     #[must_use]
-    pub fn of(device: &Device, group: usize) -> Option<Self> {
+    pub fn of(device: &Device, block: Block) -> Option<Self> {
         let subgroup = device.subgroup()?;
         let tiles = if device.is_checked() { Self::SMALL } else { Self::LARGE };
-        let [labels, back, stepped] =
-            [tiles.labels, tiles.back, tiles.stepped].map(|most| most.min(group.next_power_of_two().max(8)));
-        Some(Self { subgroup, labels, back, stepped, ..tiles })
+        Some(Self {
+            subgroup,
+            seen: tiles.seen.min(block.fan_in.next_power_of_two().max(8)),
+            back: tiles.back.min(block.group.next_power_of_two().max(8)),
+            stepped: tiles
+                .stepped
+                .min((columns_of(block.batch) / 8).next_power_of_two())
+                .min(subgroup as usize),
+            ..tiles
+        })
     }
 
     fn constants(self) -> [(&'static str, u32); 4] {
         [
             ("BACK", self.back as u32),
-            ("LABELS", self.labels as u32),
+            ("SEEN", self.seen as u32),
             ("STEPPED", self.stepped as u32),
             ("SUBGROUP", self.subgroup),
         ]
@@ -55,7 +62,7 @@ impl Tiles {
     #[must_use]
     pub fn rounds_of_a_group(self, block: Block) -> usize {
         let Block { fan_in, group, batch, .. } = block;
-        let Self { labels, back, stepped, .. } = self;
+        let Self { seen, back, stepped, .. } = self;
         let eights = columns_of(batch) / 8;
         let lanes = self.subgroup as usize;
         let runs_of = |count: usize| count.div_ceil(lanes);
@@ -67,12 +74,12 @@ impl Tiles {
         let chosen = |labels: usize| over(held + runs_of(labels) * 9 + labels);
         let run = |labels: usize| opened(labels) + 8 * chosen(labels);
         let slots = fan_in.div_ceil(8);
-        let forward = over(labels) + slots * run(labels) + labels * over(labels);
+        // Features are fetched; then each label's weights are, and go over them.
+        let forward = over(seen / 8 * (9 + held + 8 * held)) + group * over(seen / 8 * 26 + 8);
         let back = over(back) + slots * run(back);
-        // Eight connections are eight more numbers; a step of a label's weights goes over them, too.
-        let walk = over(stepped + 8) * (1 + runs_of(eights) + eights) + stepped * over(stepped + 8);
-        let steps = group.div_ceil(stepped) * (1 + runs_of(slots) * walk);
-        let of_run = 1 + group.div_ceil(labels) * forward + group.div_ceil(self.back) * back;
+        let step = over(9 + 8 * stepped) + group * (over(stepped + 25) + eights.div_ceil(stepped));
+        let steps = runs_of(slots) * (1 + eights.div_ceil(stepped) * step);
+        let of_run = 1 + fan_in.div_ceil(seen) * forward + group.div_ceil(self.back) * back;
         1 + runs_of(eights) * of_run + steps
     }
 
@@ -80,7 +87,26 @@ impl Tiles {
     /// feature or what its gradient is made of.
     #[must_use]
     pub fn fetches(self, group: usize, fan_in: usize) -> f64 {
-        [self.labels, self.stepped, group, fan_in].map(|numbers| 1.0 / numbers as f64).iter().sum()
+        // Features for logits and for gradients of weights, what a group sends back; logit gradients of a label for
+        // connections seen, for those sent back and for those of all lanes.
+        let of_lanes = 8 * self.subgroup as usize;
+        [group, group, self.back.min(group), self.seen, fan_in, of_lanes.min(fan_in)]
+            .map(|numbers| 1.0 / numbers as f64)
+            .iter()
+            .sum()
+    }
+
+    /// Numbers of a part's scratch, for labels as in `block`: logit gradients of a group, and sums over some of the samples
+    /// where a lane does not hold all.
+    #[must_use]
+    pub fn scratch(self, block: Block) -> usize {
+        let columns = columns_of(block.batch);
+        let kept = if columns / 8 > self.stepped {
+            block.fan_in.next_multiple_of(8 * self.subgroup as usize)
+        } else {
+            0
+        };
+        block.group * (columns + kept)
     }
 }
 
@@ -180,8 +206,8 @@ pub fn losses(block: Block) -> usize {
 /// One step of a run of labels in `parts` runs of groups. In: `x` [D, columns], f16 in
 /// pairs where the precision has them so, `indices` [rows / group, index words], `positive_bits` [rows, words]. Changed:
 /// `weights` [rows, weight words], `bias` \[rows\], their first and second states [rows, moment words] and \[rows\];
-/// `partial` [parts, D, columns], to which each part adds what its labels send back. Scratch: `dlogits`
-/// [parts, group, columns]. Out: `losses` \[[`losses`]\], summed over a group's labels and eight samples.
+/// `partial` [parts, D, columns], to which each part adds what its labels send back. Scratch: `dlogits`,
+/// [`Tiles::scratch`] for each part. Out: `losses` \[[`losses`]\], summed over a group's labels and eight samples.
 pub fn launch(
     block: Block,
     step: &StepOptions,

@@ -93,7 +93,7 @@ pub fn gpu_plain() -> (&'static str, &'static Device) {
 }
 
 /// A NaN that no kernel writes.
-const GUARD: u32 = 0x7fc0_dead;
+pub const GUARD: u32 = 0x7fc0_dead;
 
 /// `values` and then what nobody must read or write: a driver may answer a read beyond a buffer with a harmless zero,
 /// but a NaN shows.
