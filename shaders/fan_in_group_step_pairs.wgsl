@@ -2,4 +2,4 @@
 // way.
 //!import fan_in_group_step
 //!import fan_in_group_words
-//!import fan_in_group_pairs
+//!import fan_in_group_pairs_features

@@ -96,8 +96,12 @@ fn forms(layer: &Layer) -> Vec<Form> {
     }
     all.extend((layer.block.group > 1 && group_kernels()).then_some(Form::Groups));
     if layer.block.group > 1 && subgroups() {
-        // One of the two for each layer, for the same reason.
-        all.push(Form::Pass(if batch % 2 == 0 { Fetch::DearPairs } else { Fetch::Dear }));
+        // One of them for each layer, for the same reason.
+        all.push(Form::Pass(match (batch % 2, f32s && textures()) {
+            (0, true) => Fetch::Textures,
+            (0, false) => Fetch::DearPairs,
+            _ => Fetch::Dear,
+        }));
     }
     all
 }

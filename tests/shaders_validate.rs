@@ -338,6 +338,8 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
         fan_in_group_step::launch(block, &step, (4, 1, tiles), [s; 3], [s; 6], [s; 3]),
         fan_in_group_step::launch(block, &pairs, (4, 1, tiles), [s; 3], [s; 6], [s; 3]),
         fan_in_group_step::launch(eights, &pairs, (4, 1, tiles), [s; 3], [s; 6], [s; 3]),
+        fan_in_group_step::launch(block, &textures, (4, 1, tiles), [s; 3], [s; 6], [s; 3]),
+        fan_in_group_step::launch(eights, &textures, (4, 1, tiles), [s; 3], [s; 6], [s; 3]),
         fan_in_group_update::launch(block, &step, [s; 3], [s; 3]),
         fan_in_step::launch(block, &step, [s; 3], [s; 6], [s; 3]),
         fan_in_step::launch(block, &pairs, [s; 3], [s; 6], [s; 3]),

@@ -10,10 +10,14 @@
 //
 // A workgroup is one subgroup and takes group after group, so that nothing waits at a barrier. A lane owns eight
 // samples, then eight connections; what all lanes need of a number that one has fetched, they get from its register. For
-// software Vulkan, where a fetch costs what dozens of products cost. On a real GPU a part would have too few lanes. Who
-// imports this has `x`, [D, columns], `dlogits`, [parts, group, columns], and `partial`, [parts, D, columns], and how eight
-// samples of them are fetched and stored; and `weights`, [rows, weight_words], and their states, [rows, moment_words], how
-// the weights of eight connections are fetched, `weights_of`, and how they make a step, `step_weights`.
+// software Vulkan, where a fetch costs what dozens of products cost, and numbers that loops carry lie on the stack, to which
+// each is stored under a mask: so a lane holds features or gradients, which do not change, and goes over labels or connections,
+// whose sums stay in registers. On a real GPU a part would have too few lanes.
+//
+// Who imports this has a function fetch(feature, eight), which fetches eight samples of a feature, and how eights of
+// `dlogits`, [parts, group, columns] and what is kept behind them, and of `partial`, [parts, D, columns], are fetched and
+// stored; and `weights`, [rows, weight_words], and their states, [rows, moment_words], how the weights of eight connections are
+// fetched, `weights_of`, and how they make a step, `step_weights`.
 //!import fan_in
 //!import loss
 //!import optimizer
@@ -124,7 +128,7 @@ fn forward(group: Group, eight: u32, inside: bool) -> f32 {
         var seen: array<array<Eight, 8>, SEEN_EIGHTS>;
         for (var r = 0u; r < SEEN_EIGHTS; r++) {
             let features = features_of(group, run + 8u * r);
-            for (var k = 0u; k < 8u; k++) { seen[r][k] = fetch(kth_feature(features, k) * eights + mine); }
+            for (var k = 0u; k < 8u; k++) { seen[r][k] = fetch(kth_feature(features, k), mine); }
         }
         for (var label = 0u; label < group.labels; label++) {
             let row = group.first + label;
@@ -209,8 +213,8 @@ fn step_labels(group: Group, first_slot: u32) {
         // Of samples beyond the end the last ones stand in: their gradients are zero.
         var seen: array<array<Eight, 8>, STEPPED>;
         for (var q = 0u; q < 8u; q++) {
-            let at = feature_at(group, slot + q) * eights;
-            for (var k = 0u; k < STEPPED; k++) { seen[k][q] = fetch(at + min(run + k, eights - 1u)); }
+            let feature = feature_at(group, slot + q);
+            for (var k = 0u; k < STEPPED; k++) { seen[k][q] = fetch(feature, min(run + k, eights - 1u)); }
         }
         let own = run + min(group.lane, STEPPED - 1u);
         let inside = own < eights && group.lane < STEPPED;

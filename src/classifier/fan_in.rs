@@ -143,8 +143,8 @@ impl FanIn {
         }
         let rows = (rows / group * group).max(group);
         let largest = rows.min(labels);
-        let fetch = options.fetch(device);
         let pass = GroupPass::allocate(device, &options, largest)?;
+        let fetch = if pass.is_some() { GroupPass::fetch(device, &options) } else { options.fetch(device) };
         let cut = (!device.runs_fused() && pass.is_none()).then(|| {
             let (by_group, narrow) = (sums_by_group(device, &options), options.has_narrow_lists(device));
             Cut::choose(device.kind(), &options, largest, by_group, narrow)

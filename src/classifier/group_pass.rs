@@ -10,7 +10,8 @@ use crate::error::Result;
 use crate::kernels::fan_in_dlogits::Block;
 use crate::kernels::fan_in_group_step::{self, Tiles};
 use crate::kernels::fan_in_step::StepOptions;
-use crate::kernels::{column_sum, columns_of, loss_sum, positive_bits};
+use crate::kernels::storage::Storage;
+use crate::kernels::{Fetch, column_sum, columns_of, fits_texture, loss_sum, positive_bits};
 
 /// Runs of groups side by side: what they send back to the features is added up in so many partial sums.
 const PARTS: usize = 16;
@@ -69,6 +70,15 @@ impl GroupPass {
             losses: allocate("label losses", groups * columns / 8)?,
             partial: allocate("partial feature gradients", PARTS * options.features * columns)?,
         }))
+    }
+
+    /// How its kernel fetches on a device.
+    pub(super) fn fetch(device: &Device, options: &FanInOptions) -> Fetch {
+        let fetch = Fetch::of(device);
+        let textures = fetch == Fetch::DearPairs
+            && fits_texture(device, options.features, columns_of(options.max_batch))
+            && options.precision.features == Storage::F32;
+        if textures { Fetch::Textures } else { fetch }
     }
 
     /// How often a step fetches for each connection and sample.

@@ -10,7 +10,7 @@ use super::optimizer::{PaddedRates, Rule, state_chunks, step_slices};
 use super::storage::{IndexReader, IndexRows, Precision, Rounding, Storage};
 use super::vector::vectorised;
 use super::{Fetch, columns_of, positive_bits};
-use crate::device::{Constants, Device, Kernel, Launch, Slice, TwinCall, words_of};
+use crate::device::{Access, Constants, Device, Kernel, Launch, Slice, TwinCall, words_of};
 
 /// How the work is shared out: lanes, and what each holds sums of.
 #[derive(Clone, Copy, Debug)]
@@ -158,6 +158,34 @@ pub static EIGHTS: Kernel = Kernel {
     variants: variants_of_eights,
 };
 
+/// [`PAIRS`] with features in a texture.
+pub static TEXTURES: Kernel = Kernel {
+    name: "fan_in_group_step_textures_pairs",
+    source: include_str!("../../shaders/fan_in_group_step_textures_pairs.wgsl"),
+    bindings: &with_texture(),
+    twin,
+    variants: variants_of_textures,
+};
+
+/// [`EIGHTS`] with features in a texture.
+pub static TEXTURES_EIGHTS: Kernel = Kernel {
+    name: "fan_in_group_step_textures_eights",
+    source: include_str!("../../shaders/fan_in_group_step_textures_eights.wgsl"),
+    bindings: &with_texture(),
+    twin,
+    variants: variants_of_textures_eights,
+};
+
+const fn with_texture() -> [Access; BINDINGS.len()] {
+    let mut all = [Access::ReadTexture; BINDINGS.len()];
+    let mut i = 1;
+    while i < BINDINGS.len() {
+        all[i] = BINDINGS[i];
+        i += 1;
+    }
+    all
+}
+
 /// Every loss, rule, storage, layout of features and of indices, not all of them together.
 fn variants() -> Vec<Constants> {
     let mut all = Vec::new();
@@ -186,6 +214,19 @@ fn variants_of_eights() -> Vec<Constants> {
     all
 }
 
+/// Those whose features are f32.
+fn variants_of_textures() -> Vec<Constants> {
+    variants().into_iter().filter(has_f32_features).collect()
+}
+
+fn variants_of_textures_eights() -> Vec<Constants> {
+    variants_of_eights().into_iter().filter(has_f32_features).collect()
+}
+
+fn has_f32_features(constants: &Constants) -> bool {
+    constants.contains(&("FEATURES", Storage::F32 as u32))
+}
+
 /// Whether the weights of a block can be fetched and stored eight at a time.
 pub(super) fn in_eights(block: Block) -> bool {
     let Precision { weights, moments, .. } = block.precision;
@@ -204,7 +245,7 @@ pub fn losses(block: Block) -> usize {
 }
 
 /// One step of a run of labels in `parts` runs of groups. In: `x` [D, columns], f16 in
-/// pairs where the precision has them so, `indices` [rows / group, index words], `positive_bits` [rows, words]. Changed:
+/// pairs where the precision has them so, in a texture with [`Fetch::Textures`], `indices` [rows / group, index words], `positive_bits` [rows, words]. Changed:
 /// `weights` [rows, weight words], `bias` \[rows\], their first and second states [rows, moment words] and \[rows\];
 /// `partial` [parts, D, columns], to which each part adds what its labels send back. Scratch: `dlogits`,
 /// [`Tiles::scratch`] for each part. Out: `losses` \[[`losses`]\], summed over a group's labels and eight samples.
@@ -250,6 +291,8 @@ pub fn launch(
         losses,
     ];
     let kernel = match step.fetch {
+        Fetch::Textures if in_eights(block) => &TEXTURES_EIGHTS,
+        Fetch::Textures => &TEXTURES,
         Fetch::DearPairs if in_eights(block) => &EIGHTS,
         Fetch::DearPairs => &PAIRS,
         _ => &KERNEL,

@@ -127,8 +127,7 @@ pub enum Fetch {
     Dear,
     /// Likewise, and 64 bits no more than 32.
     DearPairs,
-    /// Likewise, and less from textures: features and logit gradients lie in those. A step of labels without groups, whose
-    /// features are f32.
+    /// Likewise, and less from textures: features that are f32 lie in one, and logit gradients of labels without groups.
     Textures,
 }
 
@@ -172,6 +171,8 @@ pub const ALL: &[&Kernel] = &[
     &fan_in_group_step::KERNEL,
     &fan_in_group_step::PAIRS,
     &fan_in_group_step::EIGHTS,
+    &fan_in_group_step::TEXTURES,
+    &fan_in_group_step::TEXTURES_EIGHTS,
     &fan_in_group_update::KERNEL,
     &fan_in_logits::KERNEL,
     &fan_in_step::KERNEL,
