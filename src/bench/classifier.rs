@@ -242,7 +242,9 @@ pub(super) fn measure(
         device.submit(recording)?;
         ranked.collect(device).map(|_| ())
     })?;
-    ranking.work = Some(Work { bytes: bytes as f64, multiply_adds: walk, gathers: walk });
+    // The CPU gathers once for a whole group.
+    let together = if device.runs_fused() { sizes.group as f64 } else { 1.0 };
+    ranking.work = Some(Work { bytes: bytes as f64, multiply_adds: walk, gathers: walk / together });
     ranking.documents_per_second = documents(&ranking);
 
     let Some(layer) = head.fan_in() else { return Ok(vec![step, ranking]) };

@@ -256,6 +256,8 @@ impl FanIn {
     pub fn fetches_of_a_step(&self) -> f64 {
         match &self.workspace {
             Workspace::Groups(pass) => return pass.fetches(&self.options),
+            // What a group looks at is gathered once, and its gradient is added once.
+            Workspace::OnePass { .. } if self.options.group > 1 => return 2.0 / self.options.group as f64,
             Workspace::Launches(launches) if launches.steps_in_groups() => {
                 return 3.0 / fan_in_group_logits::TILE as f64 + 1.0 / self.options.group as f64;
             }
