@@ -262,7 +262,7 @@ fn step(device: &Device, layer: &Layer, options: &StepOptions, form: Form) -> Af
         let bits = garbage(device, rows * positive_bits::words(columns)).whole();
         let count = layer.positives.len();
         run(device, [positive_bits::launch(rows, block.first_label, columns, count, [&positives, &bits])]);
-        let tiles = Tiles::of(device, block).unwrap();
+        let tiles = Tiles::of(device, block, options.fetch).unwrap();
         let sizes = (layer.features, parts(layer).1, tiles);
         let (inputs, changed) = ([&x, &indices, &bits], [&w, &b, &m, &v, &bm, &bv]);
         // Logit gradients first, then what some tiles keep besides.

@@ -309,7 +309,7 @@ fn sample_launches(s: &Slice) -> Vec<Launch> {
     let pairs = StepOptions { fetch: Fetch::DearPairs, ..step };
     let textures = StepOptions { fetch: Fetch::Textures, ..step };
     let cpu = Device::cpu(DeviceOptions { threads: 1, ..DeviceOptions::default() }).unwrap();
-    let tiles = fan_in_group_step::Tiles::of(&cpu, block).unwrap();
+    let tiles = fan_in_group_step::Tiles::of(&cpu, block, Fetch::Textures).unwrap();
     let mut launches = vec![
         attention_delta::launch(attention, s, s, s),
         attention_forward::launch(attention, s, s, s, s, s, s),

@@ -161,7 +161,7 @@ fn forward(group: Group, eight: u32, inside: bool) -> f32 {
 }
 
 // What BACK labels send back to the lane's eight samples.
-fn send_back(group: Group, begin: u32, eight: u32, inside: bool, part: u32) {
+fn send_back(group: Group, begin: u32, eight: u32, inside: bool) {
     let eights = params.columns / 8u;
     let mine = min(eight, eights - 1u);
     var g: array<Eight, BACK>;
@@ -189,7 +189,7 @@ fn send_back(group: Group, begin: u32, eight: u32, inside: bool, part: u32) {
                     high += w * g[v * SUBGROUP + i].high;
                 }
             }
-            let at = (part * params.features + kth_feature(features, k)) * eights + eight;
+            let at = (group.part * params.features + kth_feature(features, k)) * eights + eight;
             if inside { add_to_features(at, low, high); }
         }
     }
@@ -293,7 +293,7 @@ fn main(
             let loss = forward(group, eight, inside);
             if inside { losses[index_row * eights + eight] = loss; }
             for (var begin = 0u; begin < labels; begin += BACK) {
-                send_back(group, begin, eight, inside, part);
+                send_back(group, begin, eight, inside);
             }
         }
         for (var slot = 0u; slot < params.fan_in; slot += 8u * SUBGROUP) {

@@ -42,7 +42,7 @@ fn chunk_groups(device: &Device, options: &FanInOptions) -> Option<(usize, Tiles
         return None;
     }
     let block = Block { rows: group, first_label: 0, fan_in, group, batch: max_batch, precision };
-    let tiles = Tiles::of(device, block)?;
+    let tiles = Tiles::of(device, block, GroupPass::fetch(device, options))?;
     let of_part = SOFTWARE_ITERATIONS / tiles.rounds_of_a_group(block);
     let groups = PARTS * of_part / UNIT * UNIT;
     (groups > 0).then_some((groups, tiles))

@@ -31,20 +31,22 @@ impl Tiles {
     const LARGE: Self = Self { subgroup: 8, seen: 128, back: 32, stepped: 8, unrolled: true };
     const SMALL: Self = Self { subgroup: 8, seen: 8, back: 8, stepped: 1, unrolled: false };
 
+    /// Connections seen at once where features are fetched from a buffer: each such fetch is a loop, and takes long to compile.
+    const SEEN_IN_BUFFER: usize = 32;
+
     /// Those for labels as in `block`, and batches of up to its own, on a device, if it has subgroups. Where every access is
     /// guarded they are small: drivers take long over large ones there.
     #[must_use]
-    pub fn of(device: &Device, block: Block) -> Option<Self> {
+    pub fn of(device: &Device, block: Block, fetch: Fetch) -> Option<Self> {
         let subgroup = device.subgroup()?;
         let tiles = if device.is_checked() { Self::SMALL } else { Self::LARGE };
+        let seen = if fetch == Fetch::Textures { tiles.seen } else { tiles.seen.min(Self::SEEN_IN_BUFFER) };
+        let eights = (columns_of(block.batch) / 8).next_power_of_two();
         Some(Self {
             subgroup,
-            seen: tiles.seen.min(block.fan_in.next_power_of_two().max(8)),
+            seen: seen.min(block.fan_in.next_power_of_two().max(8)),
             back: tiles.back.min(block.group.next_power_of_two().max(8)),
-            stepped: tiles
-                .stepped
-                .min((columns_of(block.batch) / 8).next_power_of_two())
-                .min(subgroup as usize),
+            stepped: tiles.stepped.min(eights).min(subgroup as usize),
             ..tiles
         })
     }
