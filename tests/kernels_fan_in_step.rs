@@ -96,12 +96,9 @@ fn forms(layer: &Layer) -> Vec<Form> {
     }
     all.extend((layer.block.group > 1 && group_kernels()).then_some(Form::Groups));
     if layer.block.group > 1 && subgroups() {
-        // One of them for each layer, for the same reason.
-        all.push(Form::Pass(match (batch % 2, f32s && textures()) {
-            (0, true) => Fetch::Textures,
-            (0, false) => Fetch::DearPairs,
-            _ => Fetch::Dear,
-        }));
+        // One of the two from buffers for each layer, for the same reason.
+        all.push(Form::Pass(if batch % 2 == 0 { Fetch::DearPairs } else { Fetch::Dear }));
+        all.extend((f32s && textures() && batch % 2 == 0).then_some(Form::Pass(Fetch::Textures)));
     }
     all
 }

@@ -1,5 +1,5 @@
-// What the step of groups of labels fetches and stores of logit gradients and of what it sends back, in fetches of four times 64 bits: software Vulkan goes from
-// lane to lane for each fetch, however wide.
+// What the step of groups of labels fetches and stores of logit gradients and of what it sends back, in fetches of four times
+// 64 bits: software Vulkan goes from lane to lane for each fetch, however wide.
 //!import eight
 //!import pairs
 

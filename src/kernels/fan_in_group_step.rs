@@ -5,14 +5,14 @@ use rayon::prelude::*;
 
 use super::fan_in_dlogits::{Block, Loss};
 use super::fan_in_group_logits::losses_by_eights;
-use super::fan_in_step::{BINDINGS, RowScratch, StepOptions, dot, open_features};
+use super::fan_in_step::{BINDINGS, RowScratch, StepOptions, bindings_with_texture, dot, open_features};
 use super::optimizer::{PaddedRates, Rule, state_chunks, step_slices};
 use super::storage::{IndexReader, IndexRows, Precision, Rounding, Storage};
 use super::vector::vectorised;
 use super::{Fetch, columns_of, positive_bits};
-use crate::device::{Access, Constants, Device, Kernel, Launch, Slice, TwinCall, words_of};
+use crate::device::{Constants, Device, Kernel, Launch, Slice, TwinCall, words_of};
 
-/// How the work is shared out: lanes, and what each holds sums of.
+/// How the work is shared out: lanes, and what each holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Tiles {
     /// Lanes of a subgroup, which takes one group after the other.
@@ -76,7 +76,7 @@ impl Tiles {
         let chosen = |labels: usize| over(held + runs_of(labels) * 9 + labels);
         let run = |labels: usize| opened(labels) + 8 * chosen(labels);
         let slots = fan_in.div_ceil(8);
-        // Features are fetched; then each label's weights are, and go over them.
+        // Features are fetched, then each label's weights.
         let forward = over(seen / 8 * (9 + held + 8 * held)) + group * over(seen / 8 * 26 + 8);
         let back = over(back) + slots * run(back);
         let step = over(9 + 8 * stepped) + group * (over(stepped + 25) + eights.div_ceil(stepped));
@@ -89,13 +89,12 @@ impl Tiles {
     /// feature or what its gradient is made of.
     #[must_use]
     pub fn fetches(self, group: usize, fan_in: usize) -> f64 {
-        // Features for logits and for gradients of weights, what a group sends back; logit gradients of a label for
-        // connections seen, for those sent back and for those of all lanes.
-        let of_lanes = 8 * self.subgroup as usize;
-        [group, group, self.back.min(group), self.seen, fan_in, of_lanes.min(fan_in)]
-            .map(|numbers| 1.0 / numbers as f64)
-            .iter()
-            .sum()
+        let (group, fan_in) = (group as f64, fan_in as f64);
+        // Features for logits and for gradients of weights; what a group sends back; a label's logits, for each run of connections
+        // after the first, and their gradients to be sent back; these once more for the connections of all lanes.
+        let runs = (fan_in / self.seen as f64).ceil();
+        let of_lanes = f64::from(8 * self.subgroup);
+        2.0 / group + 1.0 / group.min(self.back as f64) + runs / fan_in + 1.0 / fan_in.min(of_lanes)
     }
 
     /// Numbers of a part's scratch, for labels as in `block`: logit gradients of a group, and sums over some of the samples
@@ -164,7 +163,7 @@ pub static EIGHTS: Kernel = Kernel {
 pub static TEXTURES: Kernel = Kernel {
     name: "fan_in_group_step_textures_pairs",
     source: include_str!("../../shaders/fan_in_group_step_textures_pairs.wgsl"),
-    bindings: &with_texture(),
+    bindings: &bindings_with_texture(),
     twin,
     variants: variants_of_textures,
 };
@@ -173,20 +172,10 @@ pub static TEXTURES: Kernel = Kernel {
 pub static TEXTURES_EIGHTS: Kernel = Kernel {
     name: "fan_in_group_step_textures_eights",
     source: include_str!("../../shaders/fan_in_group_step_textures_eights.wgsl"),
-    bindings: &with_texture(),
+    bindings: &bindings_with_texture(),
     twin,
     variants: variants_of_textures_eights,
 };
-
-const fn with_texture() -> [Access; BINDINGS.len()] {
-    let mut all = [Access::ReadTexture; BINDINGS.len()];
-    let mut i = 1;
-    while i < BINDINGS.len() {
-        all[i] = BINDINGS[i];
-        i += 1;
-    }
-    all
-}
 
 /// Every loss, rule, storage, layout of features and of indices, not all of them together.
 fn variants() -> Vec<Constants> {
@@ -216,17 +205,20 @@ fn variants_of_eights() -> Vec<Constants> {
     all
 }
 
-/// Those whose features are f32.
 fn variants_of_textures() -> Vec<Constants> {
-    variants().into_iter().filter(has_f32_features).collect()
+    variants().into_iter().map(with_f32_features).collect()
 }
 
 fn variants_of_textures_eights() -> Vec<Constants> {
-    variants_of_eights().into_iter().filter(has_f32_features).collect()
+    variants_of_eights().into_iter().map(with_f32_features).collect()
 }
 
-fn has_f32_features(constants: &Constants) -> bool {
-    constants.contains(&("FEATURES", Storage::F32 as u32))
+/// What lies in a texture is f32.
+fn with_f32_features(mut constants: Constants) -> Constants {
+    for (_, value) in constants.iter_mut().filter(|(name, _)| *name == "FEATURES") {
+        *value = Storage::F32 as u32;
+    }
+    constants
 }
 
 /// Whether the weights of a block can be fetched and stored eight at a time.

@@ -56,6 +56,17 @@ pub(super) const BINDINGS: &[Access] = &[
     Access::Write,
 ];
 
+/// [`BINDINGS`] with features in a texture.
+pub(super) const fn bindings_with_texture() -> [Access; BINDINGS.len()] {
+    let mut all = [Access::ReadTexture; BINDINGS.len()];
+    let mut i = 1;
+    while i < BINDINGS.len() {
+        all[i] = BINDINGS[i];
+        i += 1;
+    }
+    all
+}
+
 /// The kernel.
 pub static KERNEL: Kernel = Kernel {
     name: "fan_in_step",

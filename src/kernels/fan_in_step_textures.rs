@@ -4,7 +4,7 @@
 use super::columns_of;
 use super::fan_in_dlogits::{Block, Loss};
 use super::fan_in_group_step::in_eights;
-use super::fan_in_step::{self, BINDINGS, MAX_KEPT, Params, step_all};
+use super::fan_in_step::{self, BINDINGS, MAX_KEPT, Params, bindings_with_texture, step_all};
 use super::optimizer::Rule;
 use super::storage::{Indices, Precision};
 use crate::device::{Access, Constants, Kernel, TwinCall};
@@ -34,12 +34,7 @@ pub static EIGHTS: Kernel = Kernel {
 const DLOGITS: usize = 9;
 
 const fn bindings() -> [Access; BINDINGS.len()] {
-    let mut all = [Access::ReadTexture; BINDINGS.len()];
-    let mut i = 1;
-    while i < BINDINGS.len() {
-        all[i] = BINDINGS[i];
-        i += 1;
-    }
+    let mut all = bindings_with_texture();
     all[DLOGITS] = Access::WriteTexture;
     all
 }
