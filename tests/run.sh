@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every test, on the CPU engine and on a Vulkan (or Metal) adapter. Installs the software Vulkan driver where no
-# adapter is there and it may; otherwise says the command.
+# adapter is there and it may; otherwise says the command. Arguments go to cargo, as in `tests/run.sh --features cuda`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,7 +30,9 @@ if ! python3 -c "import numpy, safetensors" 2>/dev/null; then
     PATH="$PWD/$venv/bin:$PATH"
 fi
 
+features=("$@")
 tests() {
+    set -- ${features[@]+"${features[@]}"} "$@"
     if command -v cargo-nextest >/dev/null; then cargo nextest run --no-fail-fast "$@"; else cargo test --no-fail-fast "$@"; fi
 }
 
@@ -42,4 +44,4 @@ kernels=(--test golden_encoder --test golden_fan_in --test golden_optimizers --t
     --test rewire_growth --test grouped_ranking --test fan_in_chunks)
 LP_NATIVE_VECTOR_WIDTH=128 tests "${kernels[@]}"
 LP_NATIVE_VECTOR_WIDTH=256 tests
-cargo test --doc
+cargo test --doc "$@"
