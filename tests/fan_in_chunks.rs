@@ -139,13 +139,12 @@ fn blocks_chunks_and_windows_together_are_the_layer() {
     }
 }
 
+/// A name, a device, and what runs on it.
+type Case = (String, &'static Device, Rc<(Layer, Truth)>);
+
 /// A layer and its truth on the engines that cut it as software Vulkan does, and one of so few labels elsewhere: an emulated
 /// CUDA device takes minutes for the others.
-fn by_engine(
-    block: Block,
-    few_rows: usize,
-    (features, seed): (usize, u64),
-) -> Vec<(String, &'static Device, Rc<(Layer, Truth)>)> {
+fn by_engine(block: Block, few_rows: usize, (features, seed): (usize, u64)) -> Vec<Case> {
     let with_truth = |rows| {
         let layer = Layer::new((Block { rows, ..block }, features), seed);
         let truth = Truth::of(&layer);
