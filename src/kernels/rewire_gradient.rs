@@ -4,7 +4,8 @@ use rayon::prelude::*;
 
 use super::fan_in_dlogits::Block;
 use super::rewire_mask::mask_words;
-use super::rewire_regrow::{self, Choices, Growth, MAX_DRAWS, RowDraws, index_constants};
+use super::rewire_regrow::{self, Growth, index_constants};
+use super::row_draws::{Choices, MAX_DRAWS, RowDraws};
 use super::storage::{IndexRows, Indices, Precision, Strata};
 use super::{WORKGROUP, columns_of, workgroups};
 use crate::device::{Access, Constants, Kernel, Launch, Slice, TwinCall, words_of};
