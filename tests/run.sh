@@ -36,12 +36,8 @@ tests() {
     if command -v cargo-nextest >/dev/null; then cargo nextest run --no-fail-fast "$@"; else cargo test --no-fail-fast "$@"; fi
 }
 
-# Twice: subgroups of four lanes (128 bits) and of eight (256); kernels must not care. The width is lavapipe's.
-kernels=(--test golden_encoder --test golden_fan_in --test golden_optimizers --test golden_rewire
-    --test kernels_activation --test kernels_attention --test kernels_classifier --test kernels_encoder
-    --test kernels_dense_head --test kernels_fan_in_step --test kernels_fused --test kernels_probes
-    --test kernels_products --test kernels_rewire --test kernels_inverted_index --test kernels_transformer --test narrow_storage
-    --test rewire_growth --test grouped_ranking --test fan_in_chunks)
+# Twice what runs kernels of subgroups: of four lanes (128 bits) and of eight (256); they must not care. The width is lavapipe's.
+kernels=(--test golden_fan_in --test kernels_fan_in_step --test narrow_storage --test fan_in_chunks --test end_to_end_groups)
 LP_NATIVE_VECTOR_WIDTH=128 tests "${kernels[@]}"
 LP_NATIVE_VECTOR_WIDTH=256 tests
 cargo test --doc "$@"

@@ -160,18 +160,31 @@ fn unknown_key(key: &str) -> Error {
         by_name + usize::from(candidate != key) + edit_distance(candidate, key).min(8)
     };
     let known = known.iter().map(|(candidate, _)| candidate.as_str());
-    // A hint that is far off helps nobody. The name counts: an equal section makes no two keys alike.
-    let alike =
-        known.filter(|candidate| is_alike(last_part(candidate), name) || edit_distance(candidate, key) <= 1);
-    let nearest = alike.min_by_key(|candidate| distance(candidate));
-    Error::config(key, format!("there is no such key{}", hint(nearest)))
+    // A hint that is far off helps nobody. The name counts: an equal section makes no two keys alike, and in another one that
+    // there is it must be nearer.
+    let section = section_of(key);
+    let in_section: Vec<&str> = known.clone().filter(|candidate| section_of(candidate) == section).collect();
+    let letters = |candidate: &str| {
+        if in_section.is_empty() || section_of(candidate) == section { 3 } else { 5 }
+    };
+    let alike = known.filter(|candidate| {
+        is_alike(last_part(candidate), name, letters(candidate)) || edit_distance(candidate, key) <= 1
+    });
+    let hint = match alike.min_by_key(|candidate| distance(candidate)) {
+        None if !in_section.is_empty() && !section.is_empty() => {
+            let names: Vec<&str> = in_section.into_iter().map(last_part).collect();
+            format!("; {section} has {}", names.join(", "))
+        }
+        nearest => hint(nearest),
+    };
+    Error::config(key, format!("there is no such key{hint}"))
 }
 
 fn unknown_section(section: &str) -> Error {
     let mut known = Vec::new();
     collect("", &defaults(), &mut known);
     let sections = known.iter().filter_map(|(key, _)| key.rsplit_once('.')).map(|(section, _)| section);
-    let alike = sections.filter(|candidate| is_alike(candidate, section));
+    let alike = sections.filter(|candidate| is_alike(candidate, section, 3));
     let nearest = alike.min_by_key(|candidate| edit_distance(candidate, section));
     Error::config(section, format!("there is no such section{}", hint(nearest)))
 }
@@ -180,13 +193,17 @@ fn last_part(key: &str) -> &str {
     key.rsplit('.').next().unwrap_or_default()
 }
 
+fn section_of(key: &str) -> &str {
+    key.rsplit_once('.').map_or("", |(section, _)| section)
+}
+
 fn hint(nearest: Option<&str>) -> String {
     nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default()
 }
 
-/// Whether one may be a misspelling of the other: a letter in three differs at most.
-fn is_alike(a: &str, b: &str) -> bool {
-    edit_distance(a, b) <= a.chars().count().max(b.chars().count()) / 3
+/// Whether one may be a misspelling of the other: one of so many `letters` differs at most.
+fn is_alike(a: &str, b: &str, letters: usize) -> bool {
+    edit_distance(a, b) <= a.chars().count().max(b.chars().count()) / letters
 }
 
 /// Levenshtein distance.
@@ -294,9 +311,18 @@ mod tests {
 
     #[test]
     fn hints_are_not_far_fetched() {
-        for setting in ["a.b=c", "train.foo=1", "zzz=1", "rewire.xyz=1"] {
+        for setting in ["a.b=c", "zzz=1"] {
             assert!(error("", &[setting]).ends_with("there is no such key"), "{}", error("", &[setting]));
         }
+        // Where there is none, the section's keys: in another section a short name is soon alike.
+        for setting in ["data.foo=1", "data.dir=1"] {
+            let text = error("", &[setting]);
+            assert!(
+                text.contains("there is no such key; data has ") && text.contains("max_tokens, "),
+                "{text}"
+            );
+        }
+        assert!(error("", &["train.fan_inn=3"]).contains("did you mean classifier.fan_in?"));
         assert!(error("[train.foo]", &[]).ends_with("train.foo: there is no such section"));
     }
 
