@@ -2,9 +2,6 @@
 
 mod support;
 
-use std::cell::OnceCell;
-use std::rc::Rc;
-
 use regrow::classifier::{Contents, FanIn, FanInOptions, InvertedIndex, Loss, Positives, Step, StepScale};
 use regrow::device::{Device, DeviceKind, Recording};
 use regrow::kernels::fan_in_dlogits::Block;
@@ -139,29 +136,13 @@ fn blocks_chunks_and_windows_together_are_the_layer() {
     }
 }
 
-/// A name, a device, and what runs on it.
-type Case = (String, &'static Device, Rc<(Layer, Truth)>);
-
-/// A layer and its truth on the engines that cut it as software Vulkan does, and one of so few labels elsewhere: an emulated
-/// CUDA device takes minutes for the others.
-fn by_engine(block: Block, few_rows: usize, (features, seed): (usize, u64)) -> Vec<Case> {
-    let with_truth = |rows| {
-        let layer = Layer::new((Block { rows, ..block }, features), seed);
-        let truth = Truth::of(&layer);
-        Rc::new((layer, truth))
-    };
-    let (all, few) = (OnceCell::new(), OnceCell::new());
-    let engines = engines().into_iter().chain([gpu_plain()]);
-    let of = |(engine, device): (&str, &'static Device)| {
-        let many = device.kind() == DeviceKind::SoftwareGpu;
-        let case = if many {
-            all.get_or_init(|| with_truth(block.rows))
-        } else {
-            few.get_or_init(|| with_truth(few_rows))
-        };
-        (format!("{:?} on {engine}", case.0.block), device, case.clone())
-    };
-    engines.map(of).collect()
+/// Software Vulkan, and the other engines with what the labels of a test are divided by for them: it is about the former,
+/// and an emulated CUDA device takes minutes for all of them.
+fn engines_by_kind() -> impl Iterator<Item = (Vec<(&'static str, &'static Device)>, usize)> {
+    let all = engines().into_iter().chain([gpu_plain()]);
+    let (software, others): (Vec<_>, Vec<_>) =
+        all.partition(|(_, device)| device.kind() == DeviceKind::SoftwareGpu);
+    [(software, 1), (others, 20)].into_iter().filter(|(engines, _)| !engines.is_empty())
 }
 
 #[test]
@@ -169,27 +150,36 @@ fn chunks_of_small_groups_are_computed_to_their_ends() {
     // More groups than a chunk takes on software Vulkan, whose loops end early and say nothing: of one connection, so many
     // that one chunk of all of them would not reach its end, and of many, which spend their rounds on other loops.
     for (rows, fan_in, group, batch) in [(300_000, 1, 8, 1), (17_000, 100, 8, 3)] {
-        let block = Block { rows, first_label: 0, fan_in, group, batch, precision: Precision::default() };
-        for (case, device, of_case) in by_engine(block, rows / 20, (128, 90)) {
-            let (layer, truth) = &*of_case;
-            truth.check(&case, &step(device, layer, (0, batch), InvertedIndex::Auto));
+        for (engines, divisor) in engines_by_kind() {
+            let precision = Precision::default();
+            let block = Block { rows: rows / divisor, first_label: 0, fan_in, group, batch, precision };
+            let layer = Layer::new((block, 128), 90);
+            let truth = Truth::of(&layer);
+            for (engine, device) in engines {
+                let got = step(device, &layer, (0, batch), InvertedIndex::Auto);
+                truth.check(&format!("{block:?} on {engine}"), &got);
+            }
         }
     }
 }
 
 #[test]
 fn an_index_is_rebuilt_for_run_after_run_of_labels() {
-    // More lists than are rebuilt at once on software Vulkan, 1 MiB, in two blocks whose ends are no ends of runs.
-    let precision = Precision::default();
-    let block = Block { rows: 20_000, first_label: 0, fan_in: 128, group: 1, batch: 3, precision };
-    for (case, device, of_case) in by_engine(block, 1000, (200, 92)) {
-        let (layer, truth) = &*of_case;
-        let of = |index| step(device, layer, (layer.block.rows * 11 / 20, 3), index);
-        let (kept, rebuilt) = (of(InvertedIndex::Kept), of(InvertedIndex::Rebuilt));
-        truth.check(&case, &rebuilt);
-        if device.kind() == DeviceKind::SoftwareGpu {
-            let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-            assert_eq!(bits(&kept.1), bits(&rebuilt.1), "{case}");
+    // More lists than are rebuilt at once on software Vulkan, 512 KiB, in two blocks whose ends are no ends of runs.
+    for (engines, divisor) in engines_by_kind() {
+        let (rows, block_rows, precision) = (20_000 / divisor, 11_000 / divisor, Precision::default());
+        let block = Block { rows, first_label: 0, fan_in: 128, group: 1, batch: 3, precision };
+        let layer = Layer::new((block, 200), 92);
+        let truth = Truth::of(&layer);
+        for (engine, device) in engines {
+            let case = format!("{block:?} on {engine}");
+            let of = |index| step(device, &layer, (block_rows, 3), index);
+            let (kept, rebuilt) = (of(InvertedIndex::Kept), of(InvertedIndex::Rebuilt));
+            truth.check(&case, &rebuilt);
+            if device.kind() == DeviceKind::SoftwareGpu {
+                let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&kept.1), bits(&rebuilt.1), "{case}");
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use regrow::kernels::columns_of;
 use regrow::kernels::fan_in_dlogits::Block;
 use regrow::kernels::optimizer::Rule;
 use regrow::kernels::rewire_mask::mask_words;
-use regrow::kernels::storage::{Precision, Rounding, StateStorage, Storage};
+use regrow::kernels::storage::{Indices, Precision, Rounding, StateStorage, Storage};
 use regrow::kernels::{embedding_update, optimizer_step};
 use support::device::{
     Numbers, Outputs, assert_close, compare, engines, run, sum_tolerance, upload, writable,
@@ -20,14 +20,17 @@ use support::layer::{Hyper, Layer};
 
 const SCALE: f32 = 0.25;
 
+const fn stored_in(weights: Storage, moments: Storage) -> Precision {
+    Precision { weights, moments, features: Storage::F32, indices: Indices::Free }
+}
+
+const F16: Precision = stored_in(Storage::F16, Storage::F32);
+const BF16: Precision = stored_in(Storage::Bf16, Storage::Bf16);
+const FP8: Precision = stored_in(Storage::Fp8, Storage::Bf16);
+const BF16_STATES: Precision = stored_in(Storage::F32, Storage::Bf16);
+
 fn precisions() -> [Precision; 4] {
-    let with = |weights, moments| Precision { weights, moments, ..Precision::default() };
-    [
-        with(Storage::F16, Storage::F32),
-        with(Storage::Bf16, Storage::Bf16),
-        with(Storage::Fp8, Storage::Bf16),
-        with(Storage::F32, Storage::Bf16),
-    ]
+    [F16, BF16, FP8, BF16_STATES]
 }
 
 /// Odd fan-ins, so that rows end within words; groups; more than one part of the sweep.
@@ -158,9 +161,8 @@ fn truth(layer: &Layer, rule: Rule) -> ([Vec<f64>; 3], Vec<f64>, f64) {
     ([of(0), of(1), of(2)], layer.feature_gradient(&dlogits), losses.iter().sum())
 }
 
-/// A step reads what is stored and writes neighbours, with the precision of this number.
-fn check_steps(precision: usize) {
-    let precision = precisions()[precision];
+/// A step reads what is stored and writes neighbours.
+fn check_steps(precision: Precision) {
     for (seed, shape) in shapes().into_iter().enumerate() {
         let layer = sample(shape, seed as u64, precision.weights);
         let (rows, terms) = (layer.block.rows, layer.block.fan_in + layer.columns() + 8);
@@ -193,22 +195,22 @@ fn check_steps(precision: usize) {
 // A test each, since drivers take long to compile all their kernels.
 #[test]
 fn a_step_of_weights_in_f16_writes_neighbours() {
-    check_steps(0);
+    check_steps(F16);
 }
 
 #[test]
 fn a_step_of_weights_and_states_in_bf16_writes_neighbours() {
-    check_steps(1);
+    check_steps(BF16);
 }
 
 #[test]
 fn a_step_of_weights_in_fp8_writes_neighbours() {
-    check_steps(2);
+    check_steps(FP8);
 }
 
 #[test]
 fn a_step_of_states_in_bf16_writes_neighbours() {
-    check_steps(3);
+    check_steps(BF16_STATES);
 }
 
 /// The mean place between the neighbours that was rounded to is the place where the exact number lies: over many
